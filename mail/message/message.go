@@ -1,0 +1,72 @@
+// Package message is the structure of one message as it lies there: where each header and body begins and ends, what MIME says of
+// every part, and the envelope fields that IMAP shows. Everything is an offset into the message's bytes; nothing is decoded or copied
+// that a reader did not ask for. Parsing is lenient and never fails: whatever bytes come, there is a structure for them.
+//
+// It is not a mail user agent's view (decoded text and names are mail/charset's and Decode's business), holds no message bytes, and
+// knows nothing of files or stores. It follows RFC 5322, 2045 to 2047, 2183, 2231 and the ENVELOPE and BODYSTRUCTURE of RFC 9051 as
+// Dovecot 2.3 answers them.
+package message
+
+// Message describes a whole message of Size bytes in network form (lines end in CRLF, though bare LF is understood).
+type Message struct {
+	Size int64
+	// Lines is the number of lines of the whole message.
+	Lines int64
+	Root  Part
+}
+
+// Part is one MIME entity: the message itself, a part of a multipart, or the message inside a message/rfc822 part.
+type Part struct {
+	// HeaderStart, BodyStart and BodyEnd are offsets into the whole message: the header with its empty line is
+	// [HeaderStart, BodyStart), the body [BodyStart, BodyEnd).
+	HeaderStart, BodyStart, BodyEnd int64
+	// BodyLines counts the lines of the body as BODYSTRUCTURE does.
+	BodyLines int64
+
+	Type, Subtype string
+	Params        []Param
+	ID            string
+	Description   string
+	// Encoding is the Content-Transfer-Encoding as written, "" when there is none (then 7bit holds).
+	Encoding          string
+	MD5               string
+	Disposition       string
+	DispositionParams []Param
+	Language          []string
+	Location          string
+
+	// Children holds the parts of a multipart in order, or the one message inside a message/rfc822 or message/global part.
+	Children []Part
+	// Envelope is set for the root and for the message inside a message/rfc822 part.
+	Envelope *Envelope
+}
+
+// Param is one parameter of Content-Type or Content-Disposition, its name as written, its value with quoting removed and nothing decoded.
+type Param struct {
+	Name, Value string
+}
+
+// Envelope holds the header fields of RFC 9051 section 7.5.2 as they stand: unfolded, not decoded. An absent field is nil,
+// which IMAP tells from an empty one.
+type Envelope struct {
+	Date, Subject                      *string
+	From, Sender, ReplyTo, To, Cc, Bcc []Address
+	InReplyTo, MessageID               *string
+}
+
+// Address is one entry of an address list in ENVELOPE's terms: nil is NIL. A group begins with an entry that has only Mailbox (the group's
+// name) and ends with one that has nothing.
+type Address struct {
+	Name, Route, Mailbox, Host *string
+}
+
+// Multipart tells whether the part has children that are parts of a multipart.
+func (p *Part) Multipart() bool { return p.Type == "multipart" }
+
+// Embedded returns the message inside a message/rfc822 part, or nil.
+func (p *Part) Embedded() *Part {
+	if p.Type == "message" && len(p.Children) == 1 {
+		return &p.Children[0]
+	}
+	return nil
+}
