@@ -264,8 +264,7 @@ func (p *Parser) endHeader(end, endLine int64, blankLine bool) {
 	}
 	p.settleType(n)
 	if n.part.Kind != Leaf && (n.depth >= p.limits.Depth-1 || len(p.nodes) >= p.limits.Parts) {
-		n.part.Kind = Leaf
-		n.part.Type, n.part.Subtype = "application", "octet-stream"
+		n.part.becomeOpaque()
 	}
 	n.digest = n.part.Kind == Multipart && h.digest
 	if n.part.Kind == Embedded {
@@ -293,6 +292,8 @@ func (p *Parser) settleType(n *node) {
 	case h.typed:
 		if n.part.Kind == Embedded {
 			n.part.Type, n.part.Subtype = "message", "rfc822"
+		} else if n.part.Kind == Leaf && strings.EqualFold(n.part.Type, "multipart") {
+			n.part.becomeOpaque()
 		}
 	case n.parent >= 0 && p.nodes[n.parent].digest:
 		n.part.Kind = Embedded
@@ -300,4 +301,10 @@ func (p *Parser) settleType(n *node) {
 	default:
 		n.part.Type, n.part.Subtype = "text", "plain"
 	}
+}
+
+// becomeOpaque makes a part whose children cannot be looked for a leaf.
+func (p *Part) becomeOpaque() {
+	p.Kind = Leaf
+	p.Type, p.Subtype = "application", "octet-stream"
 }
