@@ -65,9 +65,6 @@ func (p *Part) setText(dst *string, bit Presence, value []byte) {
 	*dst = plain(value)
 }
 
-// joinLines takes line ends out of a text whose continuation lines begin with white space.
-var joinLines = strings.NewReplacer("\r", "", "\n", "", "\x00", "\uFFFD")
-
 // plain returns a field's value as one line: line ends go, a space takes their place where none follows, and NUL becomes U+FFFD.
 func plain(value []byte) string {
 	if bytes.IndexAny(value, "\r\n\x00") < 0 {
@@ -95,8 +92,7 @@ func (e *Envelope) set(id fieldID, value []byte, limit int) {
 		e.Date = plainPointer(value)
 	case fieldSubject:
 		e.SubjectFolded = bytes.IndexAny(value, "\r\n") >= 0
-		subject := joinLines.Replace(string(value))
-		e.Subject = &subject
+		e.Subject = plainPointer(value)
 	case fieldInReplyTo:
 		e.InReplyTo = plainPointer(value)
 	case fieldMessageID:
