@@ -63,11 +63,16 @@ func New(options Options) slog.Handler {
 	if options.Program == "" {
 		options.Program = "postilion"
 	}
-	return &handler{options: options}
+	buffers := &sync.Pool{New: func() any {
+		b := make([]byte, 0, 512)
+		return &b
+	}}
+	return &handler{options: options, buffers: buffers}
 }
 
 type handler struct {
 	options Options
+	buffers *sync.Pool
 	attrs   []slog.Attr
 	group   string
 }
@@ -99,12 +104,6 @@ func (h *handler) named(attrs []slog.Attr) []slog.Attr {
 	return named
 }
 
-// buffers are shared by all handlers; a pool holds no state.
-var buffers = sync.Pool{New: func() any {
-	b := make([]byte, 0, 512)
-	return &b
-}}
-
 func (h *handler) Handle(_ context.Context, record slog.Record) error {
 	when := record.Time
 	if h.options.Now != nil {
@@ -124,8 +123,8 @@ func (h *handler) Handle(_ context.Context, record slog.Record) error {
 		}
 		return true
 	})
-	buffer, _ := buffers.Get().(*[]byte)
-	defer buffers.Put(buffer)
+	buffer, _ := h.buffers.Get().(*[]byte)
+	defer h.buffers.Put(buffer)
 	b := (*buffer)[:0]
 	var text int
 	switch h.options.Format {
