@@ -5,7 +5,8 @@ import "bytes"
 // Limits bounds what a Parser keeps. A zero field stands for its default. Whatever comes in, a Parser holds at most about
 // 3*FieldBytes + KeptBytes*20 + Parts*600 bytes, and works in time linear in its input.
 type Limits struct {
-	// Depth is how deeply parts may lie in each other; what lies deeper is one leaf. Default 100, as Dovecot.
+	// Depth is how deeply parts may lie in each other; what lies deeper is one leaf. Default 100, as Dovecot; 256
+	// at most.
 	Depth int
 	// Parts is how many parts a message may have; boundaries after that many are text. Default 10,000, as Dovecot.
 	Parts int
@@ -29,6 +30,7 @@ func (l Limits) withDefaults() Limits {
 	set(&l.FieldBytes, 256<<10)
 	set(&l.KeptBytes, 4<<20)
 	set(&l.Addresses, 16384)
+	l.Depth = min(l.Depth, decodeDepth)
 	return l
 }
 

@@ -262,6 +262,10 @@ func (s *Scanner) domainLiteral(dst *[]byte) Outcome {
 		switch s.Text[s.Pos] {
 		case '\\':
 			s.Pos++
+		case '[':
+			if s.Pos > start {
+				return Broken
+			}
 		case ']':
 			s.Pos++
 			*dst = appendText(*dst, s.Text[start:s.Pos])
