@@ -1,0 +1,266 @@
+package table
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Limits of tables that ask a server. The figures are Postfix's.
+const (
+	networkTimeout     = 100 * time.Second
+	maxTCPReply        = 4096
+	maxSocketmapReply  = 100_000
+	maxIdleConnections = 4
+	idleConnectionTime = 10 * time.Second
+)
+
+// server keeps connections to a lookup server. A connection carries one request at a time.
+type server struct {
+	network, address string
+
+	mu   sync.Mutex
+	idle []*connection
+}
+
+type connection struct {
+	net.Conn
+	reader *bufio.Reader
+	used   time.Time
+}
+
+func (s *server) take(ctx context.Context) (c *connection, fresh bool, err error) {
+	s.mu.Lock()
+	for len(s.idle) > 0 {
+		c = s.idle[len(s.idle)-1]
+		s.idle = s.idle[:len(s.idle)-1]
+		if time.Since(c.used) < idleConnectionTime {
+			s.mu.Unlock()
+			return c, false, nil
+		}
+		_ = c.Close()
+	}
+	s.mu.Unlock()
+	dialer := net.Dialer{Timeout: networkTimeout}
+	conn, err := dialer.DialContext(ctx, s.network, s.address)
+	if err != nil {
+		return nil, false, err
+	}
+	return &connection{Conn: conn, reader: bufio.NewReader(conn)}, true, nil
+}
+
+func (s *server) giveBack(c *connection) {
+	c.used = time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.idle) >= maxIdleConnections {
+		_ = c.Close()
+		return
+	}
+	s.idle = append(s.idle, c)
+}
+
+// ask sends a request and reads its reply. A kept connection that the server has closed meanwhile is replaced once.
+func (s *server) ask(ctx context.Context, request string, read func(*bufio.Reader) (string, error)) (string, error) {
+	for {
+		c, fresh, err := s.take(ctx)
+		if err != nil {
+			return "", err
+		}
+		deadline := time.Now().Add(networkTimeout)
+		if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
+			deadline = d
+		}
+		reply := ""
+		err = c.SetDeadline(deadline)
+		if err == nil {
+			_, err = io.WriteString(c, request)
+		}
+		if err == nil {
+			reply, err = read(c.reader)
+		}
+		if err == nil {
+			s.giveBack(c)
+			return reply, nil
+		}
+		_ = c.Close()
+		if fresh {
+			return "", err
+		}
+	}
+}
+
+// tcpTable speaks tcp_table(5).
+type tcpTable struct {
+	server *server
+	spec   string
+	warn   func(string)
+}
+
+func (t *opened) openTCP(name string) error {
+	if _, _, err := net.SplitHostPort(name); err != nil {
+		return fmt.Errorf("table %s: need tcp:host:port", t.spec)
+	}
+	t.finder = tcpTable{&server{network: "tcp", address: name}, t.spec, t.warn}
+	return nil
+}
+
+func (t tcpTable) find(ctx context.Context, key string) (Entry, bool, error) {
+	reply, err := t.server.ask(ctx, "get "+percentEncode(key)+"\n", func(r *bufio.Reader) (string, error) {
+		return readReplyLine(r, maxTCPReply)
+	})
+	if err != nil {
+		return Entry{}, false, err
+	}
+	text, bad := percentDecode(reply)
+	switch {
+	case bad == nil && strings.HasPrefix(text, "500"):
+		return Entry{}, false, nil
+	case bad == nil && strings.HasPrefix(text, "200 "):
+		return Entry{Value: strings.TrimLeft(text[4:], " "), Source: t.spec}, true, nil
+	case bad == nil && strings.HasPrefix(text, "400"):
+		return Entry{}, false, fmt.Errorf("server says: %s", Printable(strings.TrimSpace(text[3:])))
+	}
+	return Entry{}, false, fmt.Errorf("malformed reply: \"%s\"", Printable(shorten(reply, 100)))
+}
+
+var errLongReply = errors.New("reply is too long")
+
+func readReplyLine(r *bufio.Reader, most int) (string, error) {
+	var line []byte
+	for {
+		part, err := r.ReadSlice('\n')
+		line = append(line, part...)
+		switch {
+		case len(line) > most:
+			return "", errLongReply
+		case err == nil:
+			return strings.TrimRight(string(line), "\r\n"), nil
+		case err != bufio.ErrBufferFull:
+			return "", err
+		}
+	}
+}
+
+func percentEncode(s string) string {
+	var out strings.Builder
+	for i := range len(s) {
+		if c := s[i]; c <= ' ' || c >= 0x7f || c == '%' {
+			fmt.Fprintf(&out, "%%%02X", c)
+		} else {
+			out.WriteByte(c)
+		}
+	}
+	return out.String()
+}
+
+func percentDecode(s string) (string, error) {
+	var out strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] != '%' {
+			out.WriteByte(s[i])
+			continue
+		}
+		if i+2 >= len(s) {
+			return "", errors.New("truncated % encoding")
+		}
+		b, err := strconv.ParseUint(s[i+1:i+3], 16, 8)
+		if err != nil {
+			return "", fmt.Errorf("bad %% encoding: %w", err)
+		}
+		out.WriteByte(byte(b))
+		i += 2
+	}
+	return out.String(), nil
+}
+
+// socketmap speaks socketmap_table(5): netstrings over TCP or a UNIX socket.
+type socketmap struct {
+	server *server
+	name   string
+	spec   string
+}
+
+func (t *opened) openSocketmap(name string) error {
+	place, table, ok := cutLast(name, ":")
+	network, address, ok2 := strings.Cut(place, ":")
+	bad := !ok || !ok2 || table == "" || address == ""
+	switch network {
+	case "inet":
+		network = "tcp"
+		if _, port, err := net.SplitHostPort(address); err != nil || port == "" {
+			bad = true
+		}
+	case "unix":
+	default:
+		bad = true
+	}
+	if bad {
+		return fmt.Errorf("bad socketmap name: \"%s\"; need socketmap:inet:host:port:name or socketmap:unix:pathname:name", name)
+	}
+	t.finder = socketmap{&server{network: network, address: address}, table, t.spec}
+	return nil
+}
+
+func cutLast(s, separator string) (before, after string, ok bool) {
+	i := strings.LastIndex(s, separator)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+len(separator):], true
+}
+
+func (m socketmap) find(ctx context.Context, key string) (Entry, bool, error) {
+	text := m.name + " " + key
+	reply, err := m.server.ask(ctx, strconv.Itoa(len(text))+":"+text+",", readNetstring)
+	if err != nil {
+		return Entry{}, false, err
+	}
+	status, value, _ := strings.Cut(reply, " ")
+	switch status {
+	case "OK":
+		return Entry{Value: value, Source: m.spec}, true, nil
+	case "NOTFOUND":
+		return Entry{}, false, nil
+	case "TEMP", "TIMEOUT", "PERM":
+		return Entry{}, false, fmt.Errorf("server says %s: %s", status, Printable(value))
+	}
+	return Entry{}, false, fmt.Errorf("malformed reply: \"%s\"", Printable(shorten(reply, 100)))
+}
+
+var errNetstring = errors.New("reply is no netstring")
+
+func readNetstring(r *bufio.Reader) (string, error) {
+	length := 0
+	for digits := 0; ; digits++ {
+		c, err := r.ReadByte()
+		if err != nil {
+			return "", err
+		}
+		if c == ':' && digits > 0 {
+			break
+		}
+		if c < '0' || c > '9' || digits > 9 {
+			return "", errNetstring
+		}
+		length = length*10 + int(c-'0')
+	}
+	if length > maxSocketmapReply {
+		return "", errLongReply
+	}
+	text := make([]byte, length+1)
+	if _, err := io.ReadFull(r, text); err != nil {
+		return "", err
+	}
+	if text[length] != ',' {
+		return "", errNetstring
+	}
+	return string(text[:length]), nil
+}
