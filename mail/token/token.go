@@ -185,7 +185,8 @@ func (s *Scanner) MIMEToken(dst *[]byte) Outcome {
 	return s.Space()
 }
 
-// Quoted appends the content of the quoted string that begins at Pos, its escapes and line folds taken out.
+// Quoted appends the content of the quoted string that begins at Pos, its escapes and line folds taken out. One that is never closed is Broken
+// and uses up the text.
 func (s *Scanner) Quoted(dst *[]byte) Outcome {
 	s.Pos++
 	start := s.Pos
