@@ -196,6 +196,10 @@ func (s *Scanner) Quoted(dst *[]byte) Outcome {
 			*dst = appendText(*dst, s.Text[start:s.Pos])
 			s.Pos++
 			return s.Space()
+		case '\n':
+			// Of a string that is never closed the folded lines before the last one count.
+			*dst = appendText(*dst, s.Text[start:s.Pos+1])
+			start = s.Pos + 1
 		case '\\':
 			s.Pos++
 			if s.Pos >= len(s.Text) {
