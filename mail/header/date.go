@@ -47,6 +47,9 @@ func ParseDate(value []byte) (t time.Time, ok bool) {
 	if !ok {
 		return t, false
 	}
+	if day < 1 || day > time.Date(year, time.Month(month)+1, 0, 0, 0, 0, 0, time.UTC).Day() {
+		return t, false
+	}
 	offset := 0
 	if !d.s.Done() {
 		zone, out := d.next()
@@ -125,7 +128,8 @@ func (d *dateReader) clock() (hour, minute, second int, ok bool) {
 			return 0, 0, 0, false
 		}
 	}
-	return hour, minute, second, hour < 24 && minute < 60 && second <= 60
+	// A leap second counts as the one before it.
+	return hour, minute, min(second, 59), hour < 24 && minute < 60 && second <= 60
 }
 
 func (d *dateReader) separator() bool {
@@ -141,7 +145,7 @@ func (d *dateReader) separator() bool {
 func zoneMinutes(zone string) int {
 	if len(zone) == 5 && (zone[0] == '+' || zone[0] == '-') {
 		hhmm, ok := number(zone[1:], 4, 4)
-		if !ok {
+		if !ok || hhmm%100 > 59 || hhmm > 2400 {
 			return 0
 		}
 		minutes := hhmm/100*60 + hhmm%100
