@@ -203,7 +203,7 @@ func (s *Service) arguments(words []string) {
 			value = words[i]
 		case value == "":
 			s.RawArgs = append(s.RawArgs, "-o")
-			s.problem("-o without name=value")
+			s.problems = append(s.problems, Diagnostic{s.Pos, Notice, s.Name + "/" + s.Type + ": -o without name=value"})
 			return
 		}
 		s.override(value)

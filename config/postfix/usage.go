@@ -2,6 +2,7 @@ package postfix
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 )
 
@@ -22,7 +23,7 @@ type Usage struct {
 	Undefined []Reference
 	// Unused are assignments to names that nothing uses: mostly mistyped ones.
 	Unused []Reference
-	// Notes are complaints about table references, in Postfix's words.
+	// Notes are complaints about malformed expressions and table references, in Postfix's words.
 	Notes []string
 }
 
@@ -33,29 +34,35 @@ type usageScan struct {
 	local map[*Service]map[string]bool // names valid within a service
 }
 
-// Usage follows every $name of every value. The error is a *MacroError, at which Postfix's postconf stops.
+// Usage follows every $name of every value. The error is a *MacroError, at which Postfix's postconf stops; what was found until
+// then is given all the same.
 func (c *Config) Usage() (*Usage, error) {
 	u := &usageScan{c: c, usage: &Usage{User: map[string]bool{}}, local: map[*Service]map[string]bool{}}
-	if err := u.restrictionClasses(nil, c.view); err != nil {
-		return nil, err
+	err := u.all()
+	u.unused()
+	return u.usage, err
+}
+
+func (u *usageScan) all() error {
+	if err := u.restrictionClasses(nil, u.c.view); err != nil {
+		return err
 	}
 	if err := u.mainValues(); err != nil {
-		return nil, err
+		return err
 	}
-	for _, s := range c.services {
+	for _, s := range u.c.services {
 		if len(s.made.entries) == 0 {
 			continue
 		}
 		u.local[s] = map[string]bool{}
 		if err := u.restrictionClasses(s, s.view); err != nil {
-			return nil, err
+			return err
 		}
 		if err := u.layer(s, s.view, s.made); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	u.unused()
-	return u.usage, nil
+	return nil
 }
 
 // restrictionClasses makes the names that smtpd_restriction_classes lists valid.
@@ -91,7 +98,7 @@ func (u *usageScan) mainValues() error {
 			continue
 		}
 		if err := scanNames(p.Default, func(name string) { u.flag(nil, name) }); err != nil {
-			return err
+			return fmt.Errorf("default of %s: %w", name, err)
 		}
 	}
 	return nil
@@ -112,14 +119,14 @@ func (u *usageScan) layer(s *Service, v *View, layer *mainFile) error {
 			}
 		})
 		if err != nil {
-			return err
+			u.usage.Notes = append(u.usage.Notes, err.Error())
 		}
 	}
 	for i, e := range layer.entries {
 		if layer.last[e.name] != i {
 			continue
 		}
-		if p, known := u.c.Parameter(e.name); known && p.Raw {
+		if p, known := u.c.Parameter(e.name); !known || p.Raw {
 			continue
 		}
 		value, err := v.Expand(e.value)
@@ -152,7 +159,7 @@ func (u *usageScan) flag(s *Service, name string) bool {
 func (u *usageScan) unused() {
 	note := func(s *Service, layer *mainFile) {
 		for i, e := range layer.entries {
-			if layer.last[e.name] != i || u.usage.User[e.name] && s == nil {
+			if layer.last[e.name] != i || u.usage.User[e.name] {
 				continue
 			}
 			if _, known := u.c.Parameter(e.name); known || s != nil && u.local[s][e.name] {

@@ -14,7 +14,7 @@ func (r *run) printWords(line string) {
 	for _, word := range strings.FieldsFunc(line, func(c rune) bool { return strings.ContainsRune(blanks, c) }) {
 		switch {
 		case column == 0:
-		case r.has('f') && column+1+len(word) >= lineLimit:
+		case r.has('f') && column+1+len(word) > lineLimit:
 			r.stdout.WriteString("\n" + strings.Repeat(" ", indent))
 			column = indent
 		default:

@@ -135,49 +135,27 @@ func (r *run) load(missingMaster bool) error {
 
 // readingWarnings prints what the readers of the files complain about.
 func (r *run) readingWarnings() {
-	last := map[string]string{}
-	assignments := r.config.Assignments()
-	for _, a := range assignments {
-		last[a.Name] = a.Value
-	}
 	for _, d := range r.config.Warnings() {
 		switch {
 		case strings.HasPrefix(d.Text, "logical line must"):
 			r.warn("%s: %s", d.Pos.File, d.Text)
-		case d.Pos.File == r.config.MasterFile():
+		case d.Pos.File == r.config.MasterFile() && d.Severity == postfix.Warning:
 			_, text, _ := strings.Cut(d.Text, ": ")
 			r.warn("master.cf: %s", text)
 		}
 	}
-	// Postfix reads main.cf over what it read before, so the first of several assignments overrides the last one of an earlier pass.
-	earlier := last
-	for range 2 {
-		seen := map[string]string{}
-		for _, a := range assignments {
-			before, again := seen[a.Name]
-			if !again {
-				before, again = earlier[a.Name], true
-			}
-			if again && before != a.Value && a.Pos.Line != 0 {
-				r.warn("%s, line %d: overriding earlier entry: %s=%s", a.Pos.File, a.Pos.Line, a.Name, before)
-			}
-			seen[a.Name] = a.Value
+	seen := map[string]string{}
+	for _, a := range r.config.Assignments() {
+		if before, again := seen[a.Name]; again && before != a.Value && a.Pos.Line != 0 {
+			r.warn("%s, line %d: overriding earlier entry: %s=%s", a.Pos.File, a.Pos.Line, a.Name, before)
 		}
-		earlier = map[string]string{}
+		seen[a.Name] = a.Value
 	}
 }
 
 // follow works out the names in use and warns about undefined ones.
 func (r *run) follow() error {
 	usage, err := r.config.Usage()
-	if err != nil {
-		var macro *postfix.MacroError
-		if errors.As(err, &macro) && !strings.HasPrefix(macro.Text, "mac_exp_eval") {
-			r.warn("%s", macro.Text)
-			return fatalf("macro processing error")
-		}
-		return err
-	}
 	for _, u := range usage.Undefined {
 		r.warn("%s: undefined parameter: %s", r.file(u.Service), u.Name)
 	}
@@ -185,7 +163,12 @@ func (r *run) follow() error {
 		r.warn("%s", note)
 	}
 	r.usage = usage
-	return nil
+	var macro *postfix.MacroError
+	if errors.As(err, &macro) && !strings.HasPrefix(macro.Text, "mac_exp_eval") {
+		r.warn("%s", macro.Text)
+		return fatalf("macro processing error")
+	}
+	return err
 }
 
 // flagUnused warns about assignments that nothing uses.
