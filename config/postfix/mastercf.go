@@ -1,6 +1,7 @@
 package postfix
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -45,7 +46,7 @@ type Service struct {
 	Overrides []Override   // the -o options in order; the last one of a name counts
 	Pos       Position     // first line of the entry
 	Raw       [7]string    // the first seven columns as written
-	RawArgs   []string     // the arguments as written, an option and its value apart
+	RawArgs   []string     // the arguments in the form that postconf shows, an option and its value apart
 	config    *Config      // set when the configuration is complete
 	made      *mainFile    // the overrides as assignments
 	problems  []Diagnostic // about this entry
@@ -73,6 +74,10 @@ func parseMaster(path string, text []byte) ([]*Service, []Diagnostic, error) {
 			continue
 		}
 		s, err := ParseService(line.text, pos)
+		var syntax *SyntaxError
+		if errors.As(err, &syntax) && syntax.Real == badFieldCount {
+			syntax.Real = fmt.Sprintf("file %s: line %d: %s", path, line.first, badFieldCount)
+		}
 		if err != nil {
 			return nil, nil, err
 		}
@@ -81,6 +86,8 @@ func parseMaster(path string, text []byte) ([]*Service, []Diagnostic, error) {
 	}
 	return services, diagnostics, nil
 }
+
+const badFieldCount = "bad field count"
 
 // ParseService reads one logical line of master.cf. The error is a *SyntaxError.
 func ParseService(line string, pos Position) (*Service, error) {
@@ -96,7 +103,7 @@ func ParseService(line string, pos Position) (*Service, error) {
 	}
 	rest = strings.TrimLeft(rest, blanks)
 	if rest == "" {
-		return nil, &SyntaxError{Pos: pos, Text: "bad field count: a service has eight columns or more: " + quote(shorten(line)), Real: "bad field count"}
+		return nil, &SyntaxError{Pos: pos, Text: "bad field count: a service has eight columns or more: " + quote(shorten(line)), Real: badFieldCount}
 	}
 	end := strings.IndexAny(rest, blanks)
 	if end < 0 {
@@ -176,8 +183,8 @@ func (s *Service) arguments(words []string) {
 		word := words[i]
 		if !strings.HasPrefix(word, "-") || word == "--" {
 			for _, argument := range words[i:] {
-				s.RawArgs = append(s.RawArgs, argument)
 				plain, problem := Unbrace(argument)
+				s.RawArgs = append(s.RawArgs, plain)
 				if problem != "" {
 					s.problem(problem)
 				}
@@ -196,10 +203,9 @@ func (s *Service) arguments(words []string) {
 			value = words[i]
 		case value == "":
 			s.RawArgs = append(s.RawArgs, "-o")
-			s.problem("-o without name=value")
+			s.problems = append(s.problems, Diagnostic{s.Pos, Notice, s.Name + "/" + s.Type + ": -o without name=value"})
 			return
 		}
-		s.RawArgs = append(s.RawArgs, "-o", value)
 		s.override(value)
 	}
 }
@@ -211,9 +217,13 @@ func (s *Service) override(text string) {
 	}
 	name, value, err := SplitNameValue(plain)
 	if err != nil {
-		s.problem(err.Error() + ": " + quote(plain))
+		if plain != text {
+			s.problem(err.Error() + ": " + quote(plain))
+		}
+		s.RawArgs = append(s.RawArgs, "-o", plain)
 		return
 	}
+	s.RawArgs = append(s.RawArgs, "-o", name+"="+value)
 	s.Overrides = append(s.Overrides, Override{name, value})
 	s.made.set(entry{name, value, s.Pos})
 }
