@@ -126,8 +126,23 @@ func (e *exporter) node(n *node, prefix string, sections []string) {
 		}
 	}
 	for _, kind := range sectionKinds[n.kind] {
+		if isList(kind) && !e.wantsList(kind) {
+			continue
+		}
 		e.children(n, kind, prefix, sections)
 	}
+}
+
+// wantsList tells whether plugin { } or dict { } belongs to the modules asked for.
+func (e *exporter) wantsList(kind string) bool {
+	if len(e.opts.Modules) == 0 {
+		return true
+	}
+	reader := e.registry.byKey[settingKey{"", "mail_location"}]
+	if kind == "dict" {
+		reader = e.registry.byKey[settingKey{"", "dict_db_config"}]
+	}
+	return reader.inAnyModule(e.opts.Modules)
 }
 
 func (e *exporter) shows(n *node, s *Setting, text string, set bool) bool {

@@ -200,9 +200,13 @@ func (r *reader) sectionPath(key string) string {
 
 func (r *reader) inNetworkFilter() bool { return r.top().layer.filter.hasNetwork() }
 
-// isAuth tells whether a setting belongs to the authentication server, whose settings no address filter may change.
+// isAuth tells whether the authentication server reads a setting; what it reads no address filter may change.
 func isAuth(s *Setting) bool {
-	return s.Section == "passdb" || s.Section == "userdb" || len(s.Modules) == 1 && s.Modules[0] == "auth"
+	switch s.Name {
+	case "base_dir", "first_valid_uid", "last_valid_uid", "first_valid_gid", "last_valid_gid", "ssl_client_ca_dir", "ssl_client_ca_file", "verbose_proctitle":
+		return s.Section == ""
+	}
+	return s.Section == "passdb" || s.Section == "userdb" || strings.HasPrefix(s.Name, "auth_") && s.Name != "auth_socket_path"
 }
 
 func (r *reader) set(l line) {
@@ -400,7 +404,7 @@ func (r *reader) section(outer *frame, kind, name string) *node {
 		return n
 	}
 	n := newNode(kind, name, r.pos())
-	if (kind == "passdb" || kind == "userdb") && name != "" {
+	if kind == "passdb" || kind == "userdb" {
 		n.values["name"] = value{text: name, pos: r.pos()}
 	}
 	outer.node.children = append(outer.node.children, n)

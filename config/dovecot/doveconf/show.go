@@ -122,7 +122,7 @@ func (c *command) single(conf *dovecot.Config) {
 		}
 		if section {
 			opts.ListDefaults = false
-			c.entries(within(conf.Export(opts), name), 0)
+			c.entries(misnamed(within(conf.Export(opts), name), name), 0)
 			opts.ListDefaults = true
 		}
 	}
@@ -136,6 +136,33 @@ func within(entries []dovecot.Entry, name string) []dovecot.Entry {
 		}
 	}
 	return out
+}
+
+// misnamed gives the first inner section that was asked for by its path the headers doveconf gives it: the outer section
+// carries the name of the inner one, the inner one none.
+func misnamed(entries []dovecot.Entry, name string) []dovecot.Entry {
+	if strings.Count(name, "/") < 2 || len(entries) == 0 {
+		return entries
+	}
+	dovecot.SortEntries(entries)
+	var first string
+	for i, e := range entries {
+		if e.List || len(e.Sections) < 2 {
+			continue
+		}
+		if first == "" {
+			first = e.Parent
+		}
+		outer, _, _ := strings.Cut(e.Sections[0], " ")
+		inner, innerName, _ := strings.Cut(e.Sections[1], " ")
+		_, firstName, _ := strings.Cut(strings.TrimSuffix(first, "/"), "/"+inner+"/")
+		headers := []string{outer + " " + strings.ReplaceAll(firstName, `\s`, "/"), e.Sections[1]}
+		if e.Parent == first {
+			headers = []string{outer + " " + innerName, inner}
+		}
+		entries[i].Sections = headers
+	}
+	return entries
 }
 
 // machine shows one setting a line as key=value, for programs.
