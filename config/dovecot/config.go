@@ -165,7 +165,7 @@ type View struct {
 func (v *View) Filter() Filter { return v.filter }
 
 // section of the view itself: settings outside of all sections.
-func (v *View) root() *Section { return &Section{config: v.config, node: v.node} }
+func (v *View) root() *Section { return &Section{config: v.config, root: v.node, node: v.node} }
 
 // String is the value of a setting: the words written, the contents of a "<file", or the default; "" for an unknown name.
 func (v *View) String(name string) string { return v.root().String(name) }

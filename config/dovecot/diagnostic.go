@@ -24,7 +24,12 @@ type Diagnostic struct {
 	Setting  string // the setting it is about, or ""
 	Text     string // what is wrong, and for an error what Dovecot says of it
 	Hint     string // what to do, or ""
+
+	mail bool // found by a check of mail users' settings
 }
+
+// OfMailUsers tells whether the mistake is one of the settings of mail users, which a process that reads only those refuses too.
+func (d Diagnostic) OfMailUsers() bool { return d.mail }
 
 // Error writes FILE:LINE: TEXT (HINT).
 func (d Diagnostic) Error() string {

@@ -21,6 +21,10 @@ type Options struct {
 
 	// Unexpanded keeps $variables and "<file" values as they were written, as doveconf does without -x.
 	Unexpanded bool
+	// RequireFiles makes a "<file" value that cannot be read a mistake; else Check tells of it.
+	RequireFiles bool
+	// Modules are the parts of Dovecot whose files RequireFiles is about; none: all.
+	Modules []string
 	// DefaultsOnly reads no file at all.
 	DefaultsOnly bool
 	// Env gives environment variables for %{env:NAME}; nil: the process's own.
@@ -262,7 +266,11 @@ func (r *reader) valueOf(l line, s *Setting) (value, bool) {
 		v.path = r.relative(l.value)
 		if !r.opts.Unexpanded {
 			if v.contents, v.fileErr = readLimited(v.path); v.fileErr != nil {
-				v.fileErr = fmt.Errorf("%s: Can't open file %s: %s", l.key, v.path, errno(v.fileErr))
+				v.fileErr = fmt.Errorf("%s: Can't open file %s: %s", r.fileKey(l.key), v.path, errno(v.fileErr))
+				if r.opts.RequireFiles && r.wantsFile(l.key, s) {
+					r.fail(l.key, v.fileErr.Error())
+					return value{}, false
+				}
 			}
 		}
 	case lineVariable:
@@ -292,6 +300,25 @@ func (r *reader) valueOf(l line, s *Setting) (value, bool) {
 	}
 	v.text = text
 	return v, true
+}
+
+// fileKey is the name of a setting in messages about its file.
+func (r *reader) fileKey(key string) string {
+	if isList(r.top().node.kind) {
+		return r.top().node.kind + "/0/" + key
+	}
+	return key
+}
+
+// wantsFile tells whether the modules that are asked for read the setting.
+func (r *reader) wantsFile(key string, s *Setting) bool {
+	if len(r.opts.Modules) == 0 {
+		return true
+	}
+	if s == nil {
+		s = r.registry.byKey[settingKey{"", "mail_location"}]
+	}
+	return s.inAnyModule(r.opts.Modules)
 }
 
 func hintFor(err error) string {

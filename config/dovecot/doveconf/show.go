@@ -10,7 +10,9 @@ import (
 // readable shows the whole configuration in its own grammar.
 func (c *command) readable(conf *dovecot.Config) {
 	opts := dovecot.ExportOptions{Filter: c.opts.filter, Scope: c.opts.scope, Modules: c.opts.modules}
-	c.entries(conf.Export(opts), 0)
+	if !c.conflicting {
+		c.entries(conf.Export(opts), 0)
+	}
 	for _, b := range conf.ExportBlocks(opts) {
 		for i, h := range b.Headers {
 			c.line(i, h+" {")
@@ -104,6 +106,9 @@ func quoteValue(value string) string {
 
 // single shows the settings and sections that were asked for by name. Values are never hidden there.
 func (c *command) single(conf *dovecot.Config) {
+	if c.conflicting {
+		return
+	}
 	opts := dovecot.ExportOptions{Filter: c.opts.filter, Scope: c.opts.scope, ListDefaults: true}
 	entries := conf.Export(opts)
 	for _, name := range c.opts.names {
