@@ -17,12 +17,25 @@ type checker struct {
 // checkValues checks what holds everywhere and under each filter, and stops at the first layer that is wrong, as Dovecot does.
 func (c *Config) checkValues() {
 	before := len(c.errors)
+	defer func() { c.warnings = uniqueTexts(c.warnings) }()
 	for _, l := range c.layers {
 		k := checker{config: c, view: c.For(l.filter)}
 		if k.all(l); len(c.errors) > before {
 			return
 		}
 	}
+}
+
+// uniqueTexts drops what was said before.
+func uniqueTexts(all []Diagnostic) []Diagnostic {
+	seen := map[Diagnostic]bool{}
+	return slices.DeleteFunc(all, func(d Diagnostic) bool {
+		if seen[d] {
+			return true
+		}
+		seen[d] = true
+		return false
+	})
 }
 
 func (k *checker) fail(text string) {
@@ -325,6 +338,7 @@ func (k *checker) services() {
 		}
 	}
 	seen := map[string]bool{}
+	var enabled []*Section
 	for i, s := range services {
 		if s.Name() == "" {
 			k.fail(fmt.Sprintf("Service #%d is missing name", i))
@@ -337,6 +351,46 @@ func (k *checker) services() {
 			continue
 		}
 		k.service(s, seen)
+		enabled = append(enabled, s)
+	}
+	k.clientLimits(enabled)
+}
+
+// clientLimits warns when the processes that may run have more connections to auth and anvil than those take.
+func (k *checker) clientLimits(enabled []*Section) {
+	var auth, anvil strings.Builder
+	authLoad, anvilLoad := 0, 2
+	limits := map[string]int{}
+	count := func(b *strings.Builder, load *int, name string, limit int) {
+		if b.Len() > 0 {
+			b.WriteString(" + ")
+		}
+		fmt.Fprintf(b, "service %s { process_limit=%d }", name, limit)
+		*load += limit
+	}
+	for _, s := range enabled {
+		limit := s.Int("process_limit")
+		if limit == 0 {
+			limit = k.view.Int("default_process_limit")
+		}
+		if limits[s.Name()] = s.Int("client_limit"); limits[s.Name()] == 0 {
+			limits[s.Name()] = k.view.Int("default_client_limit")
+		}
+		login := s.String("type") == "login" && s.String("protocol") != ""
+		if login || s.String("protocol") != "" && s.Int("client_limit") == 1 && s.Int("service_count") != 1 {
+			count(&auth, &authLoad, s.Name(), limit)
+		}
+		if login || s.Name() == "auth" {
+			count(&anvil, &anvilLoad, s.Name(), limit)
+		}
+	}
+	if have, ok := limits["auth"]; ok && have < authLoad {
+		k.warn(fmt.Sprintf("service auth { client_limit=%d } is lower than required under max. load (%d). "+
+			"Counted for protocol services with service_count != 1: %s", have, authLoad, &auth))
+	}
+	if have, ok := limits["anvil"]; ok && have < anvilLoad {
+		k.warn(fmt.Sprintf("service anvil { client_limit=%d } is lower than required under max. load (%d). Counted with: %s",
+			have, anvilLoad, &anvil))
 	}
 }
 

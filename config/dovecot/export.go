@@ -25,7 +25,7 @@ type Entry struct {
 	Parent   string   // the key of the innermost section, ending in "/"; two sections may be written alike
 	Name     string
 	Value    string
-	List     bool // not a setting but the names of the sections of a kind, as machine-readable output has them
+	Machine  bool // not a setting but the name of a section or a list of names, which only machine-readable output has
 }
 
 // Block is what was set under one combination of filters.
@@ -152,7 +152,7 @@ func (e *exporter) shows(n *node, s *Setting, text string, set bool) bool {
 	case ScopeAll:
 		return !s.hidden
 	}
-	if e.opts.Scope == ScopeSet && set || s.variables {
+	if e.opts.Scope == ScopeSet && set || s.variables && (e.opts.Scope == ScopeSet || !e.opts.ListDefaults) {
 		return true
 	}
 	if !e.opts.ListDefaults && isUnique(n.kind) {
@@ -184,7 +184,7 @@ func (e *exporter) children(n *node, kind, prefix string, sections []string) {
 		index++
 		header := kind
 		if c.name != "" && isUnique(kind) && !isList(kind) {
-			part = strings.ReplaceAll(strings.ReplaceAll(c.name, `\`, `\\`), "/", `\s`)
+			part = EscapeName(c.name)
 			header += " " + quoteName(c.name)
 		}
 		names = append(names, part)
@@ -192,11 +192,32 @@ func (e *exporter) children(n *node, kind, prefix string, sections []string) {
 		if !isList(kind) {
 			inner += part + "/"
 		}
+		if key := nameKey(kind); key != "" && c.name != "" {
+			e.out = append(e.out, Entry{Key: inner + key, Parent: inner, Name: key, Value: c.name, Machine: true})
+		}
 		e.node(c, inner, append(slices.Clip(sections), header))
 	}
 	if len(names) > 0 && !isList(kind) && len(e.out) > at {
-		e.out = slices.Insert(e.out, at, Entry{Key: prefix + kind, Parent: prefix, Name: kind, Value: strings.Join(names, " "), List: true})
+		e.out = slices.Insert(e.out, at, Entry{Key: prefix + kind, Parent: prefix, Name: kind, Value: strings.Join(names, " "), Machine: true})
 	}
+}
+
+// nameKey is the setting that holds the name of a section.
+func nameKey(kind string) string {
+	switch kind {
+	case "unix_listener", "fifo_listener":
+		return "path"
+	case "passdb", "userdb", "plugin", "dict":
+		return ""
+	case "metric":
+		return "metric_name"
+	}
+	return "name"
+}
+
+// EscapeName writes the name of a section as it stands in the key of an Entry.
+func EscapeName(name string) string {
+	return strings.NewReplacer(`\`, `\\`, "/", `\s`, " ", `\_`).Replace(name)
 }
 
 func quoteName(name string) string {

@@ -432,7 +432,10 @@ func (o *oldGrammar) listeners(r *reader, filter Filter, key, text string) {
 			if key == "ssl_listen" {
 				listener = p.tls
 			}
-			if listener != "" && filter.matchesProtocol(Filter{Protocol: p.name}) {
+			if p.name == "sieve" && filter.isZero() || listener == "" {
+				continue
+			}
+			if filter.matchesProtocol(Filter{Protocol: p.name}) {
 				r.setIn(p.service+"-login", listener, name, text)
 			}
 		}

@@ -43,7 +43,7 @@ func (c *command) entries(entries []dovecot.Entry, indent int) {
 	dovecot.SortEntries(entries)
 	var stack []open
 	for _, e := range entries {
-		if e.List {
+		if e.Machine {
 			continue
 		}
 		want := sectionsOf(e)
@@ -114,7 +114,7 @@ func (c *command) single(conf *dovecot.Config) {
 	for _, name := range c.opts.names {
 		section := false
 		for _, e := range entries {
-			if e.Key == name && !e.List {
+			if e.Key == name && !e.Machine {
 				section = false
 				if c.opts.hideName {
 					c.line(0, e.Value)
@@ -150,20 +150,19 @@ func misnamed(entries []dovecot.Entry, name string) []dovecot.Entry {
 		return entries
 	}
 	dovecot.SortEntries(entries)
-	var first string
+	var first, firstName string
 	for i, e := range entries {
-		if e.List || len(e.Sections) < 2 {
+		if e.Machine || len(e.Sections) < 2 {
 			continue
-		}
-		if first == "" {
-			first = e.Parent
 		}
 		outer, _, _ := strings.Cut(e.Sections[0], " ")
 		inner, innerName, _ := strings.Cut(e.Sections[1], " ")
-		_, firstName, _ := strings.Cut(strings.TrimSuffix(first, "/"), "/"+inner+"/")
-		headers := []string{outer + " " + strings.ReplaceAll(firstName, `\s`, "/"), e.Sections[1]}
+		if first == "" {
+			first, firstName = e.Parent, innerName
+		}
+		headers := []string{outer + " " + firstName, e.Sections[1]}
 		if e.Parent == first {
-			headers = []string{outer + " " + innerName, inner}
+			headers[1] = inner
 		}
 		entries[i].Sections = headers
 	}
