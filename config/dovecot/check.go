@@ -145,6 +145,9 @@ func (k *checker) storage() {
 	if v.Duration("mailbox_idle_check_interval") == 0 {
 		k.fail("mailbox_idle_check_interval must not be 0")
 	}
+	if v.Int("mail_cache_purge_delete_percentage") > 100 {
+		k.fail("mail_cache_purge_delete_percentage can't be over 100")
+	}
 	if v.Duration("imapc_max_idle_time") == 0 {
 		k.fail("imapc_max_idle_time must not be 0")
 	}

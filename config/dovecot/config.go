@@ -47,7 +47,7 @@ func LoadWith(opts Options) (*Config, error) {
 	}
 	c := &Config{file: opts.File, opts: opts, registry: reg, layers: r.layers, errors: r.errors, warnings: r.warnings}
 	c.global = c.For(Filter{})
-	if !opts.DefaultsOnly {
+	if !opts.DefaultsOnly && len(c.errors) == 0 {
 		c.checkValues()
 	}
 	if len(c.errors) > 0 {

@@ -49,11 +49,29 @@ type exporter struct {
 	opts     ExportOptions
 	expand   bool
 	out      []Entry
+
+	// first is what the most specific of several matching filters sets. What a named section takes from the others does
+	// not count as set unless the first names the section too, or it is one of Dovecot's own.
+	first  *node
+	copied bool
+}
+
+func (e *exporter) isCopied(c *node) bool {
+	if e.first == nil || !isUnique(c.kind) || isList(c.kind) {
+		return false
+	}
+	return e.first.child(c.kind, c.name) == nil && e.registry.services.child(c.kind, c.name) == nil
 }
 
 // Export gives the settings that hold for opts.Filter, in the order of Dovecot's own export.
 func (c *Config) Export(opts ExportOptions) []Entry {
-	return c.export(c.For(opts.Filter).node, opts)
+	layers := c.matching(opts.Filter)
+	e := exporter{registry: c.registry, opts: opts, expand: !c.opts.Unexpanded}
+	if len(layers) > 1 {
+		e.first = layers[0].root
+	}
+	e.node(c.For(opts.Filter).node, "", nil)
+	return e.out
 }
 
 // ExportBlocks gives what was set under filters that are of interest for opts.Filter, the least specific first.
@@ -61,7 +79,8 @@ func (c *Config) ExportBlocks(opts ExportOptions) []Block {
 	var out []Block
 	opts.Scope, opts.ListDefaults = ScopeSet, true
 	for _, l := range c.layersByFilter(opts.Filter) {
-		if entries := c.export(l.root, opts); len(entries) > 0 {
+		entries := c.export(l.root, opts)
+		if slices.ContainsFunc(entries, func(e Entry) bool { return !e.Machine }) {
 			out = append(out, Block{Headers: headers(l.filter), Entries: entries})
 		}
 	}
@@ -114,7 +133,7 @@ func (e *exporter) node(n *node, prefix string, sections []string) {
 			continue
 		}
 		v, set := n.values[s.Name]
-		set = set && v.pos.File != builtIn
+		set = set && v.pos.File != builtIn && !e.copied
 		text := s.Default
 		if _, any := n.values[s.Name]; any {
 			text = e.text(v)
@@ -195,11 +214,19 @@ func (e *exporter) children(n *node, kind, prefix string, sections []string) {
 		if key := nameKey(kind); key != "" && c.name != "" {
 			e.out = append(e.out, Entry{Key: inner + key, Parent: inner, Name: key, Value: c.name, Machine: true})
 		}
+		outer := e.copied
+		e.copied = outer || n.kind == "" && e.isCopied(c)
 		e.node(c, inner, append(slices.Clip(sections), header))
+		e.copied = outer
 	}
-	if len(names) > 0 && !isList(kind) && len(e.out) > at {
-		e.out = slices.Insert(e.out, at, Entry{Key: prefix + kind, Parent: prefix, Name: kind, Value: strings.Join(names, " "), Machine: true})
+	if len(names) == 0 || len(e.out) == at && !isList(kind) {
+		return
 	}
+	list := Entry{Key: prefix + kind, Parent: prefix, Name: kind, Value: strings.Join(names, " "), Machine: true}
+	if isList(kind) {
+		list.Value = ""
+	}
+	e.out = slices.Insert(e.out, at, list)
 }
 
 // nameKey is the setting that holds the name of a section.

@@ -151,6 +151,15 @@ func (r *reader) inRoot(do func()) {
 	r.stack = saved
 }
 
+// setHere is setIn within the filters that are open.
+func (r *reader) setHere(service, listener, key, text string) {
+	depth := len(r.stack)
+	r.begin("service", service)
+	r.begin("inet_listener", listener)
+	r.set(line{kind: lineValue, key: key, value: text})
+	r.stack = r.stack[:depth]
+}
+
 // setIn sets a value in a service or a listener of it, outside of all filters.
 func (r *reader) setIn(service, listener, key, text string) {
 	r.inRoot(func() {
@@ -284,7 +293,7 @@ func (o *oldGrammar) protocols(r *reader, text string) string {
 		case have[p+"s"]:
 			o.obsolete(r, "'%ss' protocol can no longer be specified (use protocols=%s). to disable non-ssl %s, use service %s-login { inet_listener %s { port=0 } }", p, p, p, p, p)
 			kept = append(kept, p)
-			r.setIn(p+"-login", p, "port", "0")
+			r.setHere(p+"-login", p, "port", "0")
 		}
 	}
 	return strings.Join(kept, " ")
@@ -379,7 +388,7 @@ func (o *oldGrammar) server(r *reader, key, text string) bool {
 			return false
 		}
 		o.obsolete(r, "auth_cache_size value no longer defaults to megabytes. Use %sM", text)
-		r.set(line{kind: lineValue, key: key, value: text + "M"})
+		r.inRoot(func() { r.set(line{kind: lineValue, key: key, value: text + "M"}) })
 		return true
 	case "auth_count":
 		o.obsolete(r, "auth_count has been removed, and its value must be 1")
@@ -399,7 +408,7 @@ func (o *oldGrammar) server(r *reader, key, text string) bool {
 	}
 	o.obsolete(r, "%s has been replaced by service { %s }", key, s.name)
 	for _, p := range oldProtocols {
-		if filter.matchesProtocol(Filter{Protocol: p.name}) {
+		if filter.matchesProtocol(Filter{Protocol: p.name}) && !filter.hasNetwork() {
 			r.setIn(p.service+s.suffix, "", s.name, text)
 		}
 	}
@@ -435,12 +444,12 @@ func (o *oldGrammar) listeners(r *reader, filter Filter, key, text string) {
 			if p.name == "sieve" && filter.isZero() || listener == "" {
 				continue
 			}
-			if filter.matchesProtocol(Filter{Protocol: p.name}) {
+			if filter.matchesProtocol(Filter{Protocol: p.name}) && !filter.hasNetwork() {
 				r.setIn(p.service+"-login", listener, name, text)
 			}
 		}
 	}
-	if i := strings.LastIndexByte(text, ':'); i >= 0 {
+	if i := strings.LastIndexByte(text, ':'); i >= 0 && hasPort(text) {
 		o.obsolete(r, "%s=..:port has been replaced by service { inet_listener { port } }", key)
 		each("port", text[i+1:])
 		text = text[:i]

@@ -105,7 +105,7 @@ func (r *reader) giveUp(text string) {
 
 func (r *reader) warn(setting, text string) {
 	if len(r.warnings) < MaxDiagnostics {
-		r.warnings = append(r.warnings, Diagnostic{Severity: Warning, Position: r.pos(), Setting: setting, Text: text})
+		r.warnings = append(r.warnings, Diagnostic{Severity: Warning, Position: r.pos(), Setting: setting, Text: text, late: len(r.errors) > 0})
 	}
 }
 
@@ -220,6 +220,10 @@ func (r *reader) set(l line) {
 		return
 	}
 	if isList(f.node.kind) {
+		if strings.Contains(l.key, "/") {
+			r.unknown(l.key)
+			return
+		}
 		if v, ok := r.valueOf(l, nil); ok {
 			f.node.values[l.key] = v
 		}

@@ -138,6 +138,9 @@ func (c *command) banner() {
 
 func (c *command) warnings(conf *dovecot.Config) {
 	for _, d := range conf.Warnings() {
+		if d.Late() {
+			continue
+		}
 		fmt.Fprintf(c.stderr, "doveconf: Warning: %s\n", d.Warn())
 	}
 }
