@@ -76,14 +76,20 @@ func (r *reader) override(text string) {
 	}
 	parts := strings.Split(path, "/")
 	for len(parts) > 1 {
-		name := ""
-		if isFilter(parts[0]) || !isList(parts[0]) && len(parts) > 2 {
-			name, parts = parts[1], append(parts[:1], parts[2:]...)
-		}
-		r.begin(parts[0], name)
+		kind, name := parts[0], ""
 		parts = parts[1:]
+		if isFilter(kind) || !isList(kind) && len(parts) > 1 {
+			name, parts = parts[0], parts[1:]
+		}
+		r.begin(kind, name)
+		if len(parts) == 0 {
+			r.fail(path, "an override is written setting=value")
+			break
+		}
 	}
-	r.set(line{kind: lineValue, key: parts[0], value: text})
+	if len(parts) == 1 {
+		r.set(line{kind: lineValue, key: parts[0], value: text})
+	}
 	r.stack = r.stack[:1]
 }
 
@@ -123,9 +129,12 @@ func (c *Config) matching(f Filter) []*layer {
 // For gives the settings that hold for a connection: the most specific filter wins, in the order local_name, local, remote,
 // protocol, everywhere.
 func (c *Config) For(f Filter) *View {
+	layers := c.matching(f)
+	if len(layers) == 1 && c.global != nil {
+		return &View{config: c, filter: f, node: c.global.node}
+	}
 	merged := newNode("", "", Position{})
 	merged.children = slices.Clone(c.registry.services.children)
-	layers := c.matching(f)
 	for _, l := range slices.Backward(layers) {
 		merged = merged.overlay(l.root)
 	}

@@ -29,6 +29,8 @@ type Options struct {
 	DefaultsOnly bool
 	// Env gives environment variables for %{env:NAME}; nil: the process's own.
 	Env func(name string) (string, bool)
+	// ReadFile reads "<file" values; nil: from the disk.
+	ReadFile func(path string) (string, error)
 	// LookupHost resolves host names in local and remote; nil: the system's resolver.
 	LookupHost func(ctx context.Context, host string) ([]netip.Addr, error)
 	// UserExists tells whether the system knows a user; nil: not asked.
@@ -98,6 +100,7 @@ func (r *reader) failHint(setting, text, hint string) {
 // giveUp reports a limit and ends the reading.
 func (r *reader) giveUp(text string) {
 	if !r.failed {
+		r.errors = r.errors[:min(len(r.errors), MaxDiagnostics-1)]
 		r.fail("", text)
 	}
 	r.failed = true
@@ -269,7 +272,11 @@ func (r *reader) valueOf(l line, s *Setting) (value, bool) {
 		v.text = "<" + l.value
 		v.path = r.relative(l.value)
 		if !r.opts.Unexpanded {
-			if v.contents, v.fileErr = readLimited(v.path); v.fileErr != nil {
+			read := r.opts.ReadFile
+			if read == nil {
+				read = readLimited
+			}
+			if v.contents, v.fileErr = read(v.path); v.fileErr != nil {
 				v.fileErr = fmt.Errorf("%s: Can't open file %s: %s", r.fileKey(l.key), v.path, errno(v.fileErr))
 				if r.opts.RequireFiles && r.wantsFile(l.key, s) {
 					r.fail(l.key, v.fileErr.Error())
