@@ -24,7 +24,16 @@ type Diagnostic struct {
 	Setting  string // the setting it is about, or ""
 	Text     string // what is wrong, and for an error what Dovecot says of it
 	Hint     string // what to do, or ""
+
+	mail bool // found by a check of mail users' settings
+	late bool // found after the first error
 }
+
+// Late tells whether the remark was found after the first error, where Dovecot has stopped reading.
+func (d Diagnostic) Late() bool { return d.late }
+
+// OfMailUsers tells whether the mistake is one of the settings of mail users, which a process that reads only those refuses too.
+func (d Diagnostic) OfMailUsers() bool { return d.mail }
 
 // Error writes FILE:LINE: TEXT (HINT).
 func (d Diagnostic) Error() string {

@@ -219,7 +219,8 @@ func (e *expander) function(kind, arg string) (string, error) {
 		}
 		return os.Getenv(arg), nil
 	}
-	if _, _, ok := hashOf(kind); ok {
+	base, _, _ := strings.Cut(kind, ";")
+	if _, _, ok := hashOf(base); ok {
 		return e.hash(kind, arg)
 	}
 	if text, ok := e.vars.get(kind + ":" + arg); ok {
