@@ -144,7 +144,7 @@ func writeAddress(tokens []addressToken, quoted bool) string {
 		default:
 			out.WriteByte(t.kind)
 		}
-		if t.kind == ',' || i+1 < len(tokens) && isWordToken(t) && isWordToken(tokens[i+1]) {
+		if t.kind == ',' || i+1 < len(tokens) && isWordToken(t) && (isWordToken(tokens[i+1]) || tokens[i+1].kind == '<') {
 			out.WriteByte(' ')
 		}
 	}

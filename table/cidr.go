@@ -23,8 +23,7 @@ func (t cidrTable) find(_ context.Context, key string) (Entry, bool, error) {
 	return t.rules.evaluate(&ruleKey{addr: addr})
 }
 
-// cidrRange is the condition of a rule. A range and an address of different families never match, but a negated rule
-// then does.
+// cidrRange is the condition of a rule. A range and an address of different families never match, negated or not.
 type cidrRange struct {
 	prefix netip.Prefix
 	negate bool
@@ -32,7 +31,8 @@ type cidrRange struct {
 }
 
 func (c *cidrRange) match(key *ruleKey) (string, bool, error) {
-	return c.value, c.prefix.Contains(key.addr) != c.negate, nil
+	same := c.prefix.Addr().Is4() == key.addr.Is4()
+	return c.value, same && c.prefix.Contains(key.addr) != c.negate, nil
 }
 
 func (t *opened) openCIDR(name string, options *Options) error {

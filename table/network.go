@@ -25,6 +25,8 @@ const (
 // server keeps connections to a lookup server. A connection carries one request at a time.
 type server struct {
 	network, address string
+	unreachable      func(reason string) // told when no connection can be made
+	failed           func(reason string) // told when a request fails
 
 	mu   sync.Mutex
 	idle []*connection
@@ -51,7 +53,9 @@ func (s *server) take(ctx context.Context) (c *connection, fresh bool, err error
 	dialer := net.Dialer{Timeout: networkTimeout}
 	conn, err := dialer.DialContext(ctx, s.network, s.address)
 	if err != nil {
-		return nil, false, err
+		reason := systemText(err)
+		s.unreachable(reason)
+		return nil, false, &causedError{reason, err}
 	}
 	return &connection{Conn: conn, reader: bufio.NewReader(conn)}, true, nil
 }
@@ -72,6 +76,7 @@ func (s *server) ask(ctx context.Context, request string, read func(*bufio.Reade
 	for {
 		c, fresh, err := s.take(ctx)
 		if err != nil {
+			s.failed(err.Error())
 			return "", err
 		}
 		deadline := time.Now().Add(networkTimeout)
@@ -92,6 +97,8 @@ func (s *server) ask(ctx context.Context, request string, read func(*bufio.Reade
 		}
 		_ = c.Close()
 		if fresh {
+			err = &causedError{systemText(err), err}
+			s.failed(err.Error())
 			return "", err
 		}
 	}
@@ -101,15 +108,23 @@ func (s *server) ask(ctx context.Context, request string, read func(*bufio.Reade
 type tcpTable struct {
 	server *server
 	spec   string
-	warn   func(string)
 }
 
 func (t *opened) openTCP(name string) error {
 	if _, _, err := net.SplitHostPort(name); err != nil {
 		return fmt.Errorf("table %s: need tcp:host:port", t.spec)
 	}
-	t.finder = tcpTable{&server{network: "tcp", address: name}, t.spec, t.warn}
+	t.finder = tcpTable{&server{
+		network: "tcp", address: name, failed: func(string) {},
+		unreachable: func(reason string) { t.warning("connect to TCP map " + name + ": " + reason) },
+	}, t.spec}
 	return nil
+}
+
+func (t *opened) warning(text string) {
+	if t.warn != nil {
+		t.warn(text)
+	}
 }
 
 func (t tcpTable) find(ctx context.Context, key string) (Entry, bool, error) {
@@ -190,22 +205,28 @@ type socketmap struct {
 
 func (t *opened) openSocketmap(name string) error {
 	place, table, ok := cutLast(name, ":")
-	network, address, ok2 := strings.Cut(place, ":")
-	bad := !ok || !ok2 || table == "" || address == ""
+	if !ok {
+		return errors.New("socketmap requires server:socketmap argument")
+	}
+	network, address, ok := strings.Cut(place, ":")
+	if !ok || address == "" {
+		return fmt.Errorf("need service transport:endpoint instead of \"%s\"", place)
+	}
 	switch network {
 	case "inet":
 		network = "tcp"
-		if _, port, err := net.SplitHostPort(address); err != nil || port == "" {
-			bad = true
+		if host, port, err := net.SplitHostPort(address); err != nil || port == "" {
+			return fmt.Errorf("%s%s: need host:port", host, address)
 		}
 	case "unix":
 	default:
-		bad = true
+		return fmt.Errorf("invalid transport name: %s in service: %s", network, place)
 	}
-	if bad {
-		return fmt.Errorf("bad socketmap name: \"%s\"; need socketmap:inet:host:port:name or socketmap:unix:pathname:name", name)
-	}
-	t.finder = socketmap{&server{network: network, address: address}, table, t.spec}
+	t.finder = socketmap{&server{
+		network: network, address: address,
+		unreachable: func(reason string) { t.warning("connect to " + address + ": " + reason) },
+		failed:      func(reason string) { t.warning("table " + t.spec + " lookup error: " + reason) },
+	}, table, t.spec}
 	return nil
 }
 

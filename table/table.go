@@ -254,9 +254,7 @@ func (t *opened) Find(ctx context.Context, key string) (Entry, bool, error) {
 		return Entry{}, false, nil
 	}
 	if t.utf8 && !utf8.ValidString(key) {
-		if t.warn != nil {
-			t.warn(fmt.Sprintf("%s: non-UTF-8 key \"%s\": malformed UTF-8 or invalid codepoint", t.spec, Printable(key)))
-		}
+		t.warning(fmt.Sprintf("%s: non-UTF-8 key \"%s\": malformed UTF-8 or invalid codepoint", t.spec, Printable(key)))
 		return Entry{}, false, nil
 	}
 	if t.fold {

@@ -172,6 +172,12 @@ func (p *posixParser) nextEscape() {
 		if !p.extended {
 			p.nextOperator()
 		}
+	default:
+		// The GNU library folds by turning text and pattern to upper case, but leaves the letter after a backslash as it
+		// is: in lower case it then matches nothing at all.
+		if p.fold && 'a' <= p.b && p.b <= 'z' {
+			p.tok, p.set = tokSet, &Set{}
+		}
 	}
 }
 
