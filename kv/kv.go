@@ -48,10 +48,9 @@ const (
 	DefaultMemTableSize = 16 << 20
 	DefaultMinFree      = 64 << 20
 	DefaultBallast      = 32 << 20
+	// DefaultSeparateFrom keeps message bodies out of compaction and rows of counters, entries and structures in the tree.
+	DefaultSeparateFrom = 1 << 10
 )
-
-// separateFrom is the size in octets from which values live in blob files beside the tree, see store/vault for the measurement.
-const separateFrom = 1 << 10
 
 // Options tell how to open a database. The zero value is fit for a mail server.
 type Options struct {
@@ -70,9 +69,9 @@ type Options struct {
 	// Ballast is the size in octets of a file that is given up when the disk is full, so that what is under way can end; 0 takes the default,
 	// below 0 keeps none.
 	Ballast int64
-
-	// plainValues keeps all values inside the tree; only the measurement sets it.
-	plainValues bool
+	// SeparateFrom is the size in octets from which values live in blob files beside the tree, which compaction does not rewrite; 0 takes the
+	// default, below 0 keeps all values in the tree. It may change from one opening to the next.
+	SeparateFrom int
 }
 
 // DB is an open database. Its methods may be called at the same time, except Close.
@@ -130,6 +129,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Ballast == 0 {
 		o.Ballast = DefaultBallast
+	}
+	if o.SeparateFrom == 0 {
+		o.SeparateFrom = DefaultSeparateFrom
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -189,10 +191,10 @@ func (db *DB) pebbleOptions(options Options) *pebble.Options {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 		o.Levels[i].BlockSize = 16 << 10
 	}
-	if !options.plainValues {
+	if options.SeparateFrom > 0 {
 		o.Experimental.ValueSeparationPolicy = func() pebble.ValueSeparationPolicy {
 			return pebble.ValueSeparationPolicy{
-				Enabled: true, MinimumSize: separateFrom, MaxBlobReferenceDepth: 10, RewriteMinimumAge: rewriteAge, TargetGarbageRatio: 0.3,
+				Enabled: true, MinimumSize: options.SeparateFrom, MaxBlobReferenceDepth: 10, RewriteMinimumAge: rewriteAge, TargetGarbageRatio: 0.3,
 			}
 		}
 	}
