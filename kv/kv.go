@@ -15,12 +15,14 @@
 package kv
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -50,6 +52,13 @@ const (
 	DefaultBallast      = 32 << 20
 	// DefaultSeparateFrom keeps message bodies out of compaction and rows of counters, entries and structures in the tree.
 	DefaultSeparateFrom = 1 << 10
+)
+
+const (
+	// flushDelay is how long after the deletion of a range the space is given back at the latest.
+	flushDelay = 30 * time.Second
+	// rewriteAge is how old a blob file must be before it is rewritten for what was deleted in it.
+	rewriteAge = 10 * time.Minute
 )
 
 // Options tell how to open a database. The zero value is fit for a mail server.
@@ -243,11 +252,11 @@ func (db *DB) Checkpoint(dir string) error {
 }
 
 // Compact rewrites all tables, which drops what was deleted. It takes as long as reading and writing the whole database.
-func (db *DB) Compact() error {
+func (db *DB) Compact(ctx context.Context) error {
 	if err := db.Err(); err != nil {
 		return err
 	}
-	if err := db.pebble.Compact(compactContext(), []byte{0}, []byte{0xff}, true); err != nil {
+	if err := db.pebble.Compact(ctx, []byte{0}, []byte{0xff}, true); err != nil {
 		return fmt.Errorf("kv: compacting %s: %w", db.dir, err)
 	}
 	return nil
