@@ -1,7 +1,6 @@
 package kv
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,22 +15,8 @@ import (
 const (
 	ballastName = "BALLAST"
 	// spaceAge is how long a look at the disk is good for.
-	spaceAge   = 200 * time.Millisecond
-	flushDelay = 30 * time.Second
-	rewriteAge = 10 * time.Minute
-	levelInfo  = slog.LevelDebug
+	spaceAge = 200 * time.Millisecond
 )
-
-// compactContext is for calls that take a context and are not to be interrupted.
-func compactContext() context.Context { return context.Background() }
-
-func self() string {
-	name := "postilion"
-	if len(os.Args) > 0 {
-		name = os.Args[0]
-	}
-	return fmt.Sprintf("process %d (%s)\n", os.Getpid(), name)
-}
 
 // disk watches the free space of the database's directory and keeps the ballast.
 type disk struct {

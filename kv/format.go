@@ -1,10 +1,14 @@
 package kv
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -96,6 +100,9 @@ func lockDirectory(files vfs.FS, dir string) (io.Closer, error) {
 	return lock, nil
 }
 
+// self names this process for the one who finds the directory locked.
+func self() string { return fmt.Sprintf("process %d (%s)\n", os.Getpid(), filepath.Base(os.Args[0])) }
+
 func readFile(files vfs.FS, name string) ([]byte, error) {
 	f, err := files.Open(name)
 	if err != nil {
@@ -130,7 +137,7 @@ type pebbleLog DB
 var _ pebble.Logger = (*pebbleLog)(nil)
 
 func (l *pebbleLog) Infof(format string, args ...any) {
-	if l.log.Enabled(compactContext(), levelInfo) {
+	if l.log.Enabled(context.Background(), slog.LevelDebug) {
 		l.log.Debug(fmt.Sprintf(format, args...), "dir", l.dir)
 	}
 }

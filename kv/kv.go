@@ -15,12 +15,14 @@
 package kv
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -48,10 +50,16 @@ const (
 	DefaultMemTableSize = 16 << 20
 	DefaultMinFree      = 64 << 20
 	DefaultBallast      = 32 << 20
+	// DefaultSeparateFrom keeps message bodies out of compaction and rows of counters, entries and structures in the tree.
+	DefaultSeparateFrom = 1 << 10
 )
 
-// separateFrom is the size in octets from which values live in blob files beside the tree, see store/vault for the measurement.
-const separateFrom = 1 << 10
+const (
+	// flushDelay is how long after the deletion of a range the space is given back at the latest.
+	flushDelay = 30 * time.Second
+	// rewriteAge is how old a blob file must be before it is rewritten for what was deleted in it.
+	rewriteAge = 10 * time.Minute
+)
 
 // Options tell how to open a database. The zero value is fit for a mail server.
 type Options struct {
@@ -70,9 +78,9 @@ type Options struct {
 	// Ballast is the size in octets of a file that is given up when the disk is full, so that what is under way can end; 0 takes the default,
 	// below 0 keeps none.
 	Ballast int64
-
-	// plainValues keeps all values inside the tree; only the measurement sets it.
-	plainValues bool
+	// SeparateFrom is the size in octets from which values live in blob files beside the tree, which compaction does not rewrite; 0 takes the
+	// default, below 0 keeps all values in the tree. It may change from one opening to the next.
+	SeparateFrom int
 }
 
 // DB is an open database. Its methods may be called at the same time, except Close.
@@ -130,6 +138,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Ballast == 0 {
 		o.Ballast = DefaultBallast
+	}
+	if o.SeparateFrom == 0 {
+		o.SeparateFrom = DefaultSeparateFrom
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -189,10 +200,10 @@ func (db *DB) pebbleOptions(options Options) *pebble.Options {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 		o.Levels[i].BlockSize = 16 << 10
 	}
-	if !options.plainValues {
+	if options.SeparateFrom > 0 {
 		o.Experimental.ValueSeparationPolicy = func() pebble.ValueSeparationPolicy {
 			return pebble.ValueSeparationPolicy{
-				Enabled: true, MinimumSize: separateFrom, MaxBlobReferenceDepth: 10, RewriteMinimumAge: rewriteAge, TargetGarbageRatio: 0.3,
+				Enabled: true, MinimumSize: options.SeparateFrom, MaxBlobReferenceDepth: 10, RewriteMinimumAge: rewriteAge, TargetGarbageRatio: 0.3,
 			}
 		}
 	}
@@ -241,11 +252,11 @@ func (db *DB) Checkpoint(dir string) error {
 }
 
 // Compact rewrites all tables, which drops what was deleted. It takes as long as reading and writing the whole database.
-func (db *DB) Compact() error {
+func (db *DB) Compact(ctx context.Context) error {
 	if err := db.Err(); err != nil {
 		return err
 	}
-	if err := db.pebble.Compact(compactContext(), []byte{0}, []byte{0xff}, true); err != nil {
+	if err := db.pebble.Compact(ctx, []byte{0}, []byte{0xff}, true); err != nil {
 		return fmt.Errorf("kv: compacting %s: %w", db.dir, err)
 	}
 	return nil

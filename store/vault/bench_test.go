@@ -55,7 +55,7 @@ func benchDeliver(b *testing.B, workers, targets, size int, user func(n int64) s
 	for range workers {
 		group.Go(func() {
 			for n := next.Add(1); n <= int64(b.N); n = next.Add(1) {
-				d := &store.Delivery{ID: fmt.Sprint("4bQ1", n), Content: bytes.NewReader(mail), Structure: structure, InternalDate: time.Unix(1700000000, 0)}
+				d := &store.Delivery{ID: fmt.Sprintf("4bQ1%010x", n), Content: bytes.NewReader(mail), Structure: structure, InternalDate: time.Unix(1700000000, 0)}
 				for i := range targets {
 					d.Targets = append(d.Targets, store.Target{Owner: store.Owner{User: user(n + int64(i))}, Mailbox: store.Inbox, Prefix: []byte("Return-Path: <sender@example.com>\r\nDelivered-To: recipient@example.org\r\n")})
 				}
@@ -199,6 +199,4 @@ func BenchmarkSetFlags(b *testing.B) {
 	}
 }
 
-func benchStructure(_ *testing.B, mail []byte) *message.Message {
-	return &message.Message{Size: int64(len(mail))}
-}
+func benchStructure(_ *testing.B, mail []byte) *message.Message { return message.Parse(mail) }

@@ -47,12 +47,7 @@ func (c *change) putBody(prefix []byte, content store.Content, structure *messag
 	if err != nil {
 		return newBody{}, err
 	}
-	row, err := structureRow(structure, prefix, whole, body.size)
-	if err != nil {
-		return newBody{}, err
-	}
-	c.batch.Set(c.store.space, key1(rowStructure, body.id), row)
-	return body, nil
+	return body, c.putStructure(body.id, structure, prefix, content)
 }
 
 // streamBody writes the rows ahead, each in a batch of its own, under a mark that the change's batch takes away.

@@ -24,6 +24,7 @@ type change struct {
 	bodies   map[uint64]reference
 	streamed []uint64
 	started  bool
+	scratch  []byte
 	// notify are mailboxes to tell beside those that changed.
 	notify []*mailbox
 }

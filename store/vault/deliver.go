@@ -1,13 +1,12 @@
 package vault
 
 import (
+	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"postilion/kv"
@@ -69,7 +68,7 @@ type deliveryRun struct {
 	// shared is true when a prefix is not part of the body's rows.
 	shared     bool
 	references int
-	// marks are the hashes planned in this run.
+	// marks are those planned in this run.
 	marks []mark
 }
 
@@ -108,10 +107,10 @@ func (r *deliveryRun) putBody() (err error) {
 // plan puts the rows of target i into the batch once nothing can keep it from being delivered.
 func (r *deliveryRun) plan(i int) error {
 	target, ac := &r.delivery.Targets[i], r.of(r.accounts[i])
-	var hash deliveryHash
+	var name deliveryName
 	if r.delivery.ID != "" {
-		hash = hashDelivery(ac.row.id, target.Mailbox, r.delivery.ID)
-		found, err := r.duplicate(hash)
+		name = nameDelivery(ac.row.id, target.Mailbox, r.delivery.ID)
+		found, err := r.duplicate(name)
 		if err != nil {
 			return err
 		}
@@ -137,8 +136,9 @@ func (r *deliveryRun) plan(i int) error {
 		r.batch.Set(r.store.space, keyUID(rowPrefix, bc.box.row.id, uid), target.Prefix)
 	}
 	if r.delivery.ID != "" {
-		r.marks = append(r.marks, mark{hash: hash, mailbox: bc.box.row.id, uid: uid})
-		r.batch.Set(r.store.space, hash.key(r.store.delivered.current(r.store)), r.marks[len(r.marks)-1].row())
+		r.marks = append(r.marks, mark{name: name, mailbox: bc.box.row.id, uid: uid})
+		r.store.delivered.note(string(name.id()))
+		r.batch.Set(r.store.space, name.key(r.store.delivered.current(r.store)), r.marks[len(r.marks)-1].row())
 	}
 	r.references++
 	r.outcomes[i].UID = uid
@@ -221,41 +221,18 @@ func (r *deliveryRun) commit() error {
 	return nil
 }
 
-// deliveryHash stands for a delivery's id and the name of the mailbox it goes to.
-type deliveryHash [16]byte
-
-// mark remembers a delivery.
-type mark struct {
-	hash    deliveryHash
-	mailbox uint64
-	uid     store.UID
-}
-
-func (m mark) row() []byte {
-	return binary.AppendUvarint(binary.AppendUvarint(nil, m.mailbox), uint64(m.uid))
-}
-
-func hashDelivery(account uint64, mailbox, id string) (hash deliveryHash) {
-	text := binary.AppendUvarint(make([]byte, 0, 128), account)
-	text = append(appendText(text, mailbox), id...)
-	sum := sha256.Sum256(text)
-	copy(hash[:], sum[:])
-	return hash
-}
-
-func (h deliveryHash) key(period uint32) []byte {
-	return append(binary.BigEndian.AppendUint32(append(make([]byte, 0, 24), rowDelivered), period), h[:]...)
-}
-
 // duplicate returns the mark of the same delivery, if it is known. The account is locked, so no other can be between looking and starting.
-func (r *deliveryRun) duplicate(hash deliveryHash) (*mark, error) {
+func (r *deliveryRun) duplicate(name deliveryName) (*mark, error) {
 	for i := range r.marks {
-		if r.marks[i].hash == hash {
+		if bytes.Equal(r.marks[i].name, name) {
 			return &r.marks[i], nil
 		}
 	}
+	if r.store.delivered.surelyNew(string(name.id())) {
+		return nil, nil
+	}
 	for _, period := range r.store.delivered.periods() {
-		row, err := r.store.db.Get(r.store.space, nil, hash.key(period))
+		row, err := r.store.db.Get(r.store.space, nil, name.key(period))
 		if errors.Is(err, kv.ErrNotFound) {
 			continue
 		}
@@ -263,7 +240,7 @@ func (r *deliveryRun) duplicate(hash deliveryHash) (*mark, error) {
 			return nil, err
 		}
 		d := decoder{row: row}
-		return &mark{hash: hash, mailbox: d.number(), uid: store.UID(d.number())}, d.err("mark of a delivery")
+		return &mark{name: name, mailbox: d.number(), uid: store.UID(d.number())}, d.err("mark of a delivery")
 	}
 	return nil, nil
 }
@@ -274,76 +251,4 @@ func (r *deliveryRun) uidOf(ac *accountChange, name string, found *mark) store.U
 		return found.uid
 	}
 	return 0
-}
-
-// delivered keeps the marks of deliveries in periods of half the time that they are remembered, so that a whole period is forgotten
-// with one range deletion. A period is named by the second it began.
-type delivered struct {
-	mu     sync.Mutex
-	starts []uint32
-}
-
-// load finds the periods that have rows.
-func (d *delivered) load(s *Store) error {
-	it, err := s.db.Iterate(s.space, []byte{rowDelivered}, []byte{rowDelivered + 1})
-	if err != nil {
-		return err
-	}
-	for ok := it.First(); ok; {
-		if len(it.Key()) != 21 {
-			return errors.Join(fmt.Errorf("%w: mark of a delivery", store.ErrDamaged), it.Close())
-		}
-		start := binary.BigEndian.Uint32(it.Key()[1:])
-		d.starts = append(d.starts, start)
-		if start == 1<<32-1 {
-			break
-		}
-		ok = it.SeekGE(s.space, binary.BigEndian.AppendUint32([]byte{rowDelivered}, start+1))
-	}
-	return it.Close()
-}
-
-// periods returns those that may hold marks, the newest first.
-func (d *delivered) periods() []uint32 {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	periods := slices.Clone(d.starts)
-	slices.Reverse(periods)
-	return periods
-}
-
-// current returns the period that new marks go to.
-func (d *delivered) current(s *Store) uint32 {
-	now := s.options.Now().Unix()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if n := len(d.starts); n == 0 || now >= int64(d.starts[n-1])+int64(s.options.RememberDeliveries/time.Second)/2 {
-		if start := uint32(min(max(now, 1), 1<<32-1)); n == 0 || start > d.starts[n-1] {
-			d.starts = append(d.starts, start)
-		}
-	}
-	return d.starts[len(d.starts)-1]
-}
-
-// forget removes the periods of which every mark is old enough.
-func (d *delivered) forget(s *Store) error {
-	now := s.options.Now().Unix()
-	for {
-		d.mu.Lock()
-		starts := slices.Clone(d.starts)
-		d.mu.Unlock()
-		if len(starts) < 2 || int64(starts[1])+int64(s.options.RememberDeliveries/time.Second) >= now {
-			return nil
-		}
-		batch := s.db.Batch(64)
-		batch.DeleteRange(s.space, binary.BigEndian.AppendUint32([]byte{rowDelivered}, starts[0]), binary.BigEndian.AppendUint32([]byte{rowDelivered}, starts[0]+1))
-		err := batch.CommitUnsynced()
-		batch.Close()
-		if err != nil {
-			return err
-		}
-		d.mu.Lock()
-		d.starts = d.starts[1:]
-		d.mu.Unlock()
-	}
 }

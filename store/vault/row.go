@@ -29,7 +29,7 @@ const (
 	rowReferences   = 'r' // body -> number of messages that have it, when more than one
 	rowUnfinished   = 'o' // body whose chunks are being written; nothing refers to it yet
 	rowDeleted      = 'g' // mailbox that is deleted and whose messages are still to be removed
-	rowDelivered    = 'd' // period, hash of delivery and target -> mailbox, UID
+	rowDelivered    = 'd' // period, delivery id, hash of the target -> mailbox, UID
 )
 
 func key1(kind byte, n uint64) []byte {
