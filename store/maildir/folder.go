@@ -127,11 +127,11 @@ func (f *folder) refresh(ctx context.Context) error {
 	if f.loaded && !f.changedOutside() {
 		return nil
 	}
-	return f.update(ctx, func(*change) error { return nil })
+	return f.update(ctx, func(*tx) error { return nil })
 }
 
-// change gathers what one operation does to a folder under its lock.
-type change struct {
+// tx gathers what one operation does to a folder under its lock.
+type tx struct {
 	folder *folder
 	modseq store.ModSeq
 	// records go to the UID list, lines to the journal.
@@ -140,13 +140,15 @@ type change struct {
 	count   int
 	// durable asks for a flush of the journal, for what stands nowhere else.
 	durable bool
+	// forget has expunged messages leave no trace of their delivery: it is taken back.
+	forget  bool
 	touched bool
 	dirs    []string
 	undo    []func()
 }
 
 // next returns the mod-sequence of this change.
-func (c *change) next() store.ModSeq {
+func (c *tx) next() store.ModSeq {
 	if c.modseq == 0 {
 		c.modseq = max(c.folder.highest+1, store.ModSeq(time.Now().UnixMicro()))
 	}
@@ -154,13 +156,13 @@ func (c *change) next() store.ModSeq {
 	return c.modseq
 }
 
-func (c *change) line(text string) {
+func (c *tx) line(text string) {
 	c.lines = appendLine(c.lines, text)
 	c.count++
 }
 
 // moved notes a directory of the mailbox that has to be flushed.
-func (c *change) moved(dir string) {
+func (c *tx) moved(dir string) {
 	if !slices.Contains(c.dirs, dir) {
 		c.dirs = append(c.dirs, dir)
 	}
@@ -168,7 +170,7 @@ func (c *change) moved(dir string) {
 
 // update runs fn under the lock of the UID list after taking in what others changed, makes its changes durable and shows them. When fn or
 // the writing fails, what fn noted for undo is taken back and the folder is read again. mu is held.
-func (f *folder) update(ctx context.Context, fn func(*change) error) error {
+func (f *folder) update(ctx context.Context, fn func(*tx) error) error {
 	if f.gone {
 		return store.ErrNotFound
 	}
@@ -183,8 +185,8 @@ func (f *folder) update(ctx context.Context, fn func(*change) error) error {
 		return err
 	}
 	defer unlock()
-	c := &change{folder: f}
-	err = f.sync(ctx, c)
+	c := &tx{folder: f}
+	err = f.sync(c)
 	if err == nil {
 		err = f.commit(c)
 	}
@@ -192,7 +194,7 @@ func (f *folder) update(ctx context.Context, fn func(*change) error) error {
 		f.reset()
 		return err
 	}
-	c = &change{folder: f}
+	c = &tx{folder: f}
 	if err = fn(c); err == nil {
 		err = f.commit(c)
 	}
@@ -211,7 +213,7 @@ func (f *folder) listPath() string { return filepath.Join(f.paths.control, uidLi
 func (f *folder) journalPath() string { return filepath.Join(f.paths.index, journalName) }
 
 // commit flushes the directories, then writes UID list and journal, then shows the new view.
-func (f *folder) commit(c *change) error {
+func (f *folder) commit(c *tx) error {
 	for _, dir := range c.dirs {
 		if err := f.store.disk.syncDir(filepath.Join(f.paths.mail, dir)); err != nil {
 			return err
@@ -231,7 +233,7 @@ func (f *folder) commit(c *change) error {
 }
 
 // writeList appends the new records, or writes the whole list where that is needed or shorter.
-func (f *folder) writeList(c *change) error {
+func (f *folder) writeList(c *tx) error {
 	if !f.rewriteList && (f.stale < 100 || f.stale < len(f.messages)) {
 		if len(c.records) == 0 {
 			return nil
@@ -264,7 +266,7 @@ func (f *folder) writeList(c *change) error {
 }
 
 // writeJournal appends the new lines, or writes the whole journal where that is needed or it has grown to more than twice its worth.
-func (f *folder) writeJournal(c *change) error {
+func (f *folder) writeJournal(c *tx) error {
 	if f.paths.index == "" {
 		return nil
 	}
@@ -392,7 +394,7 @@ func (f *folder) put(changed ...*stored) {
 }
 
 // drop takes messages out and notes them as expunged.
-func (f *folder) drop(c *change, gone ...*stored) {
+func (f *folder) drop(c *tx, gone ...*stored) {
 	if len(gone) == 0 {
 		return
 	}
@@ -405,7 +407,10 @@ func (f *folder) drop(c *change, gone ...*stored) {
 		}
 		f.stale++
 		e := expunge{uid: m.uid, modseq: c.next(), when: now, mark: markIn(m.base)}
-		if e.mark != "" {
+		if c.forget {
+			delete(f.marks, e.mark)
+			e.mark = ""
+		} else if e.mark != "" {
 			f.marks[e.mark] = 0
 		}
 		f.expunged = append(f.expunged, e)

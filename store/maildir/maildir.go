@@ -18,7 +18,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -206,23 +205,16 @@ func (s *Store) release(f *folder) {
 	}
 }
 
-// forget drops the shared state of the folders whose mail lies at or below dir: handles on them answer ErrNotFound from now on. Both layouts
-// are meant: dir itself, dir/x, and dir.x.
-func (s *Store) forget(dir string, below bool) {
+// retire parts the state of folders that were deleted or renamed from their place: handles on them answer ErrNotFound from now on. The folders
+// are locked.
+func (s *Store) retire(folders ...*folder) {
 	s.mu.Lock()
-	var gone []*folder
-	for path, f := range s.folders {
-		if path == dir || (below && (strings.HasPrefix(path, dir+"/") || strings.HasPrefix(path, dir+"."))) {
-			gone = append(gone, f)
-			delete(s.folders, path)
-		}
-	}
-	s.idle = slices.DeleteFunc(s.idle, func(f *folder) bool { return slices.Contains(gone, f) })
-	s.mu.Unlock()
-	for _, f := range gone {
-		f.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range folders {
 		f.gone = true
 		f.notify()
-		f.mu.Unlock()
+		if s.folders[f.paths.mail] == f {
+			delete(s.folders, f.paths.mail)
+		}
 	}
 }

@@ -72,7 +72,7 @@ func (f *folder) changedOutside() bool {
 }
 
 // sync takes in the UID list, keywords, journal and files as they are now. The lock is held.
-func (f *folder) sync(c *change) error {
+func (f *folder) sync(c *tx) error {
 	fresh := !f.loaded
 	if fresh {
 		f.reset()
@@ -80,6 +80,10 @@ func (f *folder) sync(c *change) error {
 	}
 	before := f.next
 	reread, err := f.readList(fresh)
+	if errors.Is(err, errOtherValidity) {
+		f.reset()
+		return f.sync(c)
+	}
 	if err != nil {
 		return err
 	}
@@ -113,6 +117,8 @@ func (f *folder) dirsChanged() bool {
 	cur, curErr := stampDir(filepath.Join(f.paths.mail, "cur"))
 	return newErr != nil || curErr != nil || !f.newStamp.trusted || !f.curStamp.trusted || now.modified != f.newStamp.modified || cur.modified != f.curStamp.modified
 }
+
+var errOtherValidity = errors.New("the UID list has another UIDVALIDITY")
 
 // readList reads the UID list when it is not the one that is known. A list of another UIDVALIDITY makes everything new.
 func (f *folder) readList(fresh bool) (reread bool, err error) {
@@ -154,9 +160,7 @@ func (f *folder) readList(fresh bool) (reread bool, err error) {
 	}
 	f.rewriteList = f.rewriteList || list.version != 3
 	if !fresh && list.validity != f.validity {
-		watchers, watched, current := f.watchers, f.watched, f.current
-		f.reset()
-		f.watchers, f.watched, f.current = watchers, watched, current
+		return false, errOtherValidity
 	}
 	f.validity, f.guid = list.validity, list.guid
 	f.next = max(f.next, list.next)
@@ -242,7 +246,7 @@ func countLines(text []byte) int {
 }
 
 // takeOver brings in what another process of ours wrote into the journal.
-func (f *folder) takeOver(c *change, j *journal) {
+func (f *folder) takeOver(c *tx, j *journal) {
 	known := make(map[store.UID]bool, len(f.expunged))
 	for _, e := range f.expunged {
 		known[e.uid] = true
@@ -294,7 +298,7 @@ type found struct {
 
 // scanFiles lists new and cur. When a known message seems to be missing, both are read once more: a file that is renamed meanwhile can be
 // passed over.
-func (f *folder) scanFiles(c *change) ([]found, error) {
+func (f *folder) scanFiles(c *tx) ([]found, error) {
 	var files []found
 	for attempt := 0; ; attempt++ {
 		f.scan++
@@ -348,7 +352,7 @@ func (f *folder) scanDir(dir string, inNew bool, files []found) ([]found, dirSta
 
 // reconcile makes the messages what the files are: changed names are changed flags, missing files expunged messages, unknown files new ones. before
 // is the next UID before the list was read again.
-func (f *folder) reconcile(c *change, files []found, past *journal, fresh bool, before store.UID) error {
+func (f *folder) reconcile(c *tx, files []found, past *journal, fresh bool, before store.UID) error {
 	f.scan++
 	var changed []*stored
 	unknown := map[string]found{}
@@ -412,7 +416,7 @@ func (f *folder) reconcile(c *change, files []found, past *journal, fresh bool, 
 }
 
 // reflag gives m the flags that another program put into the file's name.
-func (f *folder) reflag(c *change, m *stored, name fileName) error {
+func (f *folder) reflag(c *tx, m *stored, name fileName) error {
 	if err := f.nameLetters(name.letters); err != nil {
 		return err
 	}
@@ -458,7 +462,7 @@ func (f *folder) nameLetters(letters string) error {
 }
 
 // fresh files: takeIn adds the files that were not known, those of the UID list under their UIDs, the others in the order of their names.
-func (f *folder) takeIn(c *change, files map[string]found, past *journal, fresh bool, before store.UID) error {
+func (f *folder) takeIn(c *tx, files map[string]found, past *journal, fresh bool, before store.UID) error {
 	expunged := map[store.UID]bool{}
 	if fresh {
 		for _, e := range f.expunged {
@@ -515,7 +519,7 @@ func (f *folder) takeIn(c *change, files map[string]found, past *journal, fresh 
 var errNoMessage = errors.New("not a message file")
 
 // describe makes the message of a file. What the journal remembers saves looking at the file.
-func (f *folder) describe(c *change, at found, entry uidEntry, past *journal) (*stored, error) {
+func (f *folder) describe(c *tx, at found, entry uidEntry, past *journal) (*stored, error) {
 	name := parseFileName(at.name)
 	if err := f.nameLetters(name.letters); err != nil {
 		return nil, err
@@ -576,7 +580,7 @@ func (m *stored) look(f *folder, entry uidEntry) error {
 }
 
 // forgetMissing notes as expunged what the journal remembers and no file has.
-func (f *folder) forgetMissing(c *change, past *journal) {
+func (f *folder) forgetMissing(c *tx, past *journal) {
 	if past == nil {
 		return
 	}

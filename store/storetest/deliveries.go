@@ -217,9 +217,9 @@ func checkDeliverCreates(f *fixture) {
 	if got := subscriptions(); got != "[]" {
 		f.Errorf("subscribed %s to mailboxes that were there or should not be", got)
 	}
-	target.Mailbox = "Lists/new"
+	target.Mailbox = "Lists/rust"
 	f.noError(f.deliver(delivery("3", text("c"), target))[0].Err)
-	if got := subscriptions(); got != "[Lists/new]" {
+	if got := subscriptions(); got != "[Lists/rust]" {
 		f.Errorf("subscribed %s", got)
 	}
 	f.wantSubjects(f.mailbox(account, "Lists/go"), "a", "b")
