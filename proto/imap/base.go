@@ -50,7 +50,7 @@ func Prelogin() Extension {
 		{Name: "ID"},
 		{Name: "ENABLE"},
 		{Name: "STARTTLS", Args: NoArgs},
-		{Name: "LOGIN", Args: 2},
+		{Name: "LOGIN"},
 		{Name: "AUTHENTICATE"},
 	}}
 }

@@ -203,6 +203,13 @@ func (d *Decoder) word() (end int, ok bool) {
 
 func (d *Decoder) tooLong() bool { return len(d.buf)-d.command > d.limits.Line }
 
+func (d *Decoder) overlong() (Event, bool) {
+	if d.limits.LineFatal {
+		return d.fatal("Input buffer full, aborting")
+	}
+	return d.bad("Too long argument")
+}
+
 func (d *Decoder) bad(text string) (Event, bool) {
 	d.failure, d.phase, d.emit = text, passing, false
 	d.scan = d.pos
@@ -221,7 +228,7 @@ func (d *Decoder) readTag() (Event, bool) {
 	end, ok := d.word()
 	if !ok {
 		if d.tooLong() {
-			return d.bad("Too long argument")
+			return d.overlong()
 		}
 		return NeedInput, false
 	}
@@ -258,7 +265,7 @@ func (d *Decoder) readName() (Event, bool) {
 	end, ok := d.word()
 	if !ok {
 		if d.tooLong() {
-			return d.bad("Too long argument")
+			return d.overlong()
 		}
 		return NeedInput, false
 	}
@@ -302,7 +309,7 @@ func (d *Decoder) pass() (Event, bool) {
 			d.pos = len(d.buf)
 			d.command = d.pos
 		} else if d.scan = len(d.buf); d.tooLong() {
-			return d.bad("Too long argument")
+			return d.overlong()
 		}
 		return NeedInput, false
 	}

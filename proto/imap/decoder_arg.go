@@ -60,7 +60,7 @@ func (d *Decoder) readArg() (Event, bool) {
 // wait asks for input unless the command is as long as it may be.
 func (d *Decoder) wait() (Event, bool) {
 	if d.tooLong() {
-		return d.bad("Too long argument")
+		return d.overlong()
 	}
 	return NeedInput, false
 }
@@ -73,7 +73,7 @@ func (d *Decoder) add(arg Arg) (Event, bool) {
 		d.phase, d.emit = passing, true
 	}
 	if d.pos-d.command > d.limits.Line {
-		return d.bad("Too long argument")
+		return d.overlong()
 	}
 	return 0, true
 }

@@ -15,6 +15,8 @@ type Limits struct {
 	Line int
 	// LiteralMinus refuses non-synchronising literals above 4096 octets (imap_literal_minus).
 	LiteralMinus bool
+	// LineFatal ends the connection at a longer command, as Dovecot's login process does; else the command is refused.
+	LineFatal bool
 	// Depth is how deep parenthesised lists may nest; 0 is DefaultDepth.
 	Depth int
 }
