@@ -231,12 +231,34 @@ func (l *lister) local() token.Outcome {
 	if l.s.Peek() == '"' {
 		out = l.s.Quoted(&l.buf)
 	} else {
-		out = l.s.DotAtom(&l.buf)
+		out = l.dottedWords()
 	}
 	if out != token.Broken {
 		l.entry.Mailbox = text(l.buf)
 	}
 	return out
+}
+
+// dottedWords reads a local part in which dots may stand anywhere, as some providers give them out.
+func (l *lister) dottedWords() token.Outcome {
+	out := token.Broken
+	for {
+		for l.s.Peek() == '.' {
+			l.buf = append(l.buf, '.')
+			l.s.Pos++
+			if l.s.Done() {
+				return token.End
+			}
+			out = token.More
+		}
+		if l.s.Peek() == '@' {
+			return out
+		}
+		out = l.s.Atom(&l.buf)
+		if out != token.More || l.s.Peek() != '.' {
+			return out
+		}
+	}
 }
 
 func (l *lister) domain() token.Outcome {

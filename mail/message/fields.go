@@ -91,6 +91,7 @@ func (e *Envelope) set(id fieldID, value []byte, limit int) {
 	case fieldDate:
 		e.Date = plainPointer(value)
 	case fieldSubject:
+		e.SubjectFolded = bytes.IndexAny(value, "\r\n") >= 0
 		e.Subject = plainPointer(value)
 	case fieldInReplyTo:
 		e.InReplyTo = plainPointer(value)

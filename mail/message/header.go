@@ -181,11 +181,23 @@ func (p *Parser) headerBoundary(line []byte, complete bool) bool {
 	if p.header.any {
 		end, endLine = end-2, endLine-1
 	}
+	parent := p.nodes[p.current].parent
+	if n := &p.nodes[p.current]; !p.header.any && parent >= 0 && p.nodes[parent].part.Kind == Embedded {
+		// An embedded message of nothing: the empty line that ended the header around it is the line end before the boundary.
+		end, endLine = end-2, endLine-1
+		n.part.HeaderStart = end
+		p.nodes[parent].part.BodyStart, p.nodes[parent].startLine = end, endLine
+		parent = p.nodes[parent].parent
+	}
 	p.endHeader(end, endLine, false)
 	if p.state == inHeader {
 		p.endHeader(end, endLine, false)
 	}
-	p.enterBoundary(b, ending, end, endLine)
+	// The line end before the boundary is in the bodies of the parts around this one, if the boundary ends them too.
+	for p.current != parent {
+		p.closePart(end, endLine)
+	}
+	p.enterBoundary(b, ending, p.linePos, p.lineLines)
 	if complete {
 		p.lineDone()
 	}
@@ -218,14 +230,16 @@ func (p *Parser) headerLineAtEnd(line []byte) {
 	h.beginField(line, p.limits.FieldBytes)
 }
 
-// beginField reads the first line of a field. A line without a colon is a name without a value.
+// beginField reads the first line of a field. A line without a colon is no field.
 func (h *headerState) beginField(line []byte, limit int) {
 	h.any = true
-	name, value := line, []byte(nil)
-	if colon := bytes.IndexByte(line, ':'); colon >= 0 {
-		name, value = bytes.TrimRight(line[:colon], " \t"), line[colon+1:]
+	h.field = otherField
+	colon := bytes.IndexByte(line, ':')
+	if colon < 0 {
+		return
 	}
-	h.field = identify(name)
+	value := line[colon+1:]
+	h.field = identify(bytes.TrimRight(line[:colon], " \t"))
 	if h.field == otherField || h.field <= fieldMessageID && !h.envelope {
 		h.field = otherField
 		return
@@ -264,8 +278,7 @@ func (p *Parser) endHeader(end, endLine int64, blankLine bool) {
 	}
 	p.settleType(n)
 	if n.part.Kind != Leaf && (n.depth >= p.limits.Depth-1 || len(p.nodes) >= p.limits.Parts) {
-		n.part.Kind = Leaf
-		n.part.Type, n.part.Subtype = "application", "octet-stream"
+		n.part.becomeOpaque()
 	}
 	n.digest = n.part.Kind == Multipart && h.digest
 	if n.part.Kind == Embedded {
@@ -277,6 +290,7 @@ func (p *Parser) endHeader(end, endLine int64, blankLine bool) {
 		p.boundaries = append(p.boundaries, boundary{p.current, h.boundary})
 	}
 	p.beginBody()
+	p.afterHeader = blankLine
 }
 
 // forgetMIME drops what Content fields said in a header that is not MIME at all.
@@ -293,6 +307,8 @@ func (p *Parser) settleType(n *node) {
 	case h.typed:
 		if n.part.Kind == Embedded {
 			n.part.Type, n.part.Subtype = "message", "rfc822"
+		} else if n.part.Kind == Leaf && strings.EqualFold(n.part.Type, "multipart") {
+			n.part.becomeOpaque()
 		}
 	case n.parent >= 0 && p.nodes[n.parent].digest:
 		n.part.Kind = Embedded
@@ -300,4 +316,10 @@ func (p *Parser) settleType(n *node) {
 	default:
 		n.part.Type, n.part.Subtype = "text", "plain"
 	}
+}
+
+// becomeOpaque makes a part whose children cannot be looked for a leaf.
+func (p *Part) becomeOpaque() {
+	p.Kind = Leaf
+	p.Type, p.Subtype = "application", "octet-stream"
 }

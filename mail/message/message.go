@@ -89,6 +89,8 @@ type Envelope struct {
 	Date, Subject                      *string
 	From, Sender, ReplyTo, To, Cc, Bcc []Address
 	InReplyTo, MessageID               *string
+	// SubjectFolded tells that Subject stood on several lines, which decides how ENVELOPE writes it.
+	SubjectFolded bool
 }
 
 // Address is one entry of an address list in ENVELOPE's terms: nil is NIL. A group begins with an entry that has only Mailbox (the group's

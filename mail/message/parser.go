@@ -5,7 +5,8 @@ import "bytes"
 // Limits bounds what a Parser keeps. A zero field stands for its default. Whatever comes in, a Parser holds at most about
 // 3*FieldBytes + KeptBytes*20 + Parts*600 bytes, and works in time linear in its input.
 type Limits struct {
-	// Depth is how deeply parts may lie in each other; what lies deeper is one leaf. Default 100, as Dovecot.
+	// Depth is how deeply parts may lie in each other; what lies deeper is one leaf. Default 100, as Dovecot; 256
+	// at most.
 	Depth int
 	// Parts is how many parts a message may have; boundaries after that many are text. Default 10,000, as Dovecot.
 	Parts int
@@ -29,6 +30,7 @@ func (l Limits) withDefaults() Limits {
 	set(&l.FieldBytes, 256<<10)
 	set(&l.KeptBytes, 4<<20)
 	set(&l.Addresses, 16384)
+	l.Depth = min(l.Depth, decodeDepth)
 	return l
 }
 
@@ -76,8 +78,8 @@ type Parser struct {
 	state      state
 
 	// midLine tells that the line at hand is known not to be a boundary. firstLine tells that it is the first of its region, so that no
-	// line end before it belongs to a boundary.
-	midLine, firstLine bool
+	// line end before it belongs to a boundary; afterHeader that the region began with the end of a header.
+	midLine, firstLine, afterHeader bool
 	// held is the beginning of a line that is not yet complete: in a body not yet counted, in a header counted. holding tells of the
 	// latter that there is one. linePos and lineLines are where the header line at hand began.
 	held               []byte
@@ -204,11 +206,7 @@ func (p *Parser) decideLine(complete bool) {
 	}
 	p.midLine = true
 	if b >= 0 {
-		end, endLine := p.pos, p.lines
-		if !p.firstLine {
-			end, endLine = end-2, endLine-1
-		}
-		p.enterBoundary(b, ending, end, endLine)
+		p.bodyBoundary(b, ending)
 	}
 	p.consumeHeld(complete)
 }
@@ -272,6 +270,21 @@ func (p *Parser) findBoundary(line []byte, complete bool) (found int, ending boo
 	return found, found >= 0 && bytes.HasPrefix(name[longest:], []byte("--"))
 }
 
+// bodyBoundary ends parts at the boundary that begins at the current position.
+func (p *Parser) bodyBoundary(b int, ending bool) {
+	end, endLine := p.pos, p.lines
+	switch {
+	case !p.firstLine:
+		end, endLine = end-2, endLine-1
+	case p.afterHeader && p.boundaries[b].node != p.current:
+		// The empty line that ended the header is the line end before the boundary.
+		n := &p.nodes[p.current]
+		n.part.BodyStart, n.startLine = end-2, endLine-1
+		p.closePart(end-2, endLine-1)
+	}
+	p.enterBoundary(b, ending, end, endLine)
+}
+
 // enterBoundary ends at the offset end the parts that a boundary ends.
 func (p *Parser) enterBoundary(b int, ending bool, end, endLine int64) {
 	owner := p.boundaries[b].node
@@ -312,6 +325,7 @@ func (p *Parser) beginBody() {
 	p.state = inBody
 	p.midLine = false
 	p.firstLine = true
+	p.afterHeader = false
 }
 
 // Finish ends the message and returns its structure. The parser is used up.

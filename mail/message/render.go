@@ -54,24 +54,25 @@ func appendLine(dst []byte, s string) []byte {
 }
 
 // appendHuman is AppendString for text that people read: runs of white space become one space, at both ends none. When that or escaping
-// changes anything, a literal is what Dovecot sends.
-func appendHuman(dst []byte, s string) []byte {
-	clean := strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == ' ' || r == '\t' }), " ")
+// changes anything, or the text was folded, Dovecot sends a literal.
+func appendHuman(dst []byte, text *string, folded bool) []byte {
+	if text == nil {
+		return append(dst, "NIL"...)
+	}
+	s := *text
+	clean := strings.Join(strings.FieldsFunc(s, isBlank), " ")
 	if clean == "" && s != "" {
 		return append(dst, `""`...)
 	}
-	if clean == s && strings.IndexFunc(s, func(r rune) bool { return r >= 0x80 || r == '"' || r == '\\' }) < 0 {
+	if clean == s && !folded && strings.IndexFunc(s, needsLiteral) < 0 {
 		return AppendString(dst, s)
 	}
 	return appendLiteral(dst, clean)
 }
 
-func appendNHuman(dst []byte, s *string) []byte {
-	if s == nil {
-		return append(dst, "NIL"...)
-	}
-	return appendHuman(dst, *s)
-}
+func isBlank(r rune) bool { return r == ' ' || r == '\t' || r == '\r' || r == '\n' }
+
+func needsLiteral(r rune) bool { return r >= 0x80 || r == '"' || r == '\\' }
 
 func appendNString(dst []byte, s *string) []byte {
 	if s == nil {
@@ -89,7 +90,7 @@ func AppendEnvelope(dst []byte, e *Envelope) []byte {
 	dst = append(dst, '(')
 	dst = appendNString(dst, e.Date)
 	dst = append(dst, ' ')
-	dst = appendNHuman(dst, e.Subject)
+	dst = appendHuman(dst, e.Subject, e.SubjectFolded)
 	sender, replyTo := e.Sender, e.ReplyTo
 	if sender == nil {
 		sender = e.From
@@ -116,7 +117,7 @@ func appendAddresses(dst []byte, list []Address) []byte {
 	for i := range list {
 		a := &list[i]
 		dst = append(dst, '(')
-		dst = appendNString(dst, a.Name)
+		dst = appendHuman(dst, a.Name, false)
 		dst = append(dst, ' ')
 		dst = appendNString(dst, a.Route)
 		dst = append(dst, ' ')

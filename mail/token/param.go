@@ -12,20 +12,45 @@ type Param struct {
 	Name, Value string
 }
 
-// MediaType reads "type/subtype" and appends it to dst. When it is broken, dst holds as much as could be read.
+// MediaType reads "type/subtype" and appends it to dst. It must be followed by a parameter or nothing. When it is broken, dst stays as it was,
+// except for a type alone, without a slash and with nothing behind it, which is Broken but appended.
 func (s *Scanner) MediaType(dst *[]byte) Outcome {
+	before := len(*dst)
+	out := s.mediaType(dst)
+	if out == Broken && !(s.Done() && len(*dst) > before && isToken((*dst)[before:])) {
+		*dst = (*dst)[:before]
+	}
+	return out
+}
+
+func isToken(text []byte) bool {
+	for _, c := range text {
+		if !isMIME(c) {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *Scanner) mediaType(dst *[]byte) Outcome {
 	if s.Space() != More {
 		return Broken
 	}
-	if s.MIMEToken(dst) != More || s.Text[s.Pos] != '/' {
+	start := s.Pos
+	if s.MIMEToken(dst) != More || s.Pos == start || s.Text[s.Pos] != '/' {
 		return Broken
 	}
 	s.Pos++
+	*dst = append(*dst, '/')
 	if s.Space() != More {
 		return Broken
 	}
-	*dst = append(*dst, '/')
-	return s.MIMEToken(dst)
+	before := len(*dst)
+	out := s.MIMEToken(dst)
+	if out == Broken || len(*dst) == before || out == More && s.Text[s.Pos] != ';' {
+		return Broken
+	}
+	return out
 }
 
 // param reads one "; name=value". End means that there is none left.

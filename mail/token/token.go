@@ -68,14 +68,17 @@ func (s *Scanner) rest() Outcome {
 	return End
 }
 
-// appendText appends a piece of a quoted string or comment; a NUL becomes U+FFFD, as no string that leaves here may hold one.
+// appendText appends a piece of a quoted string or comment without its line ends; a NUL becomes U+FFFD, as no string that leaves here may
+// hold one.
 func appendText(dst, piece []byte) []byte {
-	for _, c := range piece {
-		if c == 0 {
+	for i, c := range piece {
+		switch {
+		case c == 0:
 			dst = append(dst, "\uFFFD"...)
-			continue
+		case c == '\n' || c == '\r' && i+1 < len(piece) && piece[i+1] == '\n':
+		default:
+			dst = append(dst, c)
 		}
-		dst = append(dst, c)
 	}
 	return dst
 }
@@ -144,7 +147,7 @@ func (s *Scanner) Atom(dst *[]byte) Outcome {
 	return s.Space()
 }
 
-// DotAtom appends atoms joined by dots; space around the dots is skipped (RFC 5322 section 4.4).
+// DotAtom appends atoms joined by dots; space around the dots is skipped (RFC 5322 section 4.4). A dot without an atom behind it is Broken.
 func (s *Scanner) DotAtom(dst *[]byte) Outcome {
 	if s.Done() || !IsAtom(s.Text[s.Pos]) {
 		return Broken
@@ -163,8 +166,8 @@ func (s *Scanner) DotAtom(dst *[]byte) Outcome {
 		}
 		s.Pos++
 		*dst = append(*dst, '.')
-		if out := s.Space(); out != More {
-			return out
+		if s.Space() != More || !IsAtom(s.Text[s.Pos]) {
+			return Broken
 		}
 	}
 }
@@ -192,13 +195,6 @@ func (s *Scanner) Quoted(dst *[]byte) Outcome {
 			*dst = appendText(*dst, s.Text[start:s.Pos])
 			s.Pos++
 			return s.Space()
-		case '\n':
-			end := s.Pos
-			if end > start && s.Text[end-1] == '\r' {
-				end--
-			}
-			*dst = appendText(*dst, s.Text[start:end])
-			start = s.Pos + 1
 		case '\\':
 			s.Pos++
 			if s.Pos >= len(s.Text) {
@@ -266,6 +262,10 @@ func (s *Scanner) domainLiteral(dst *[]byte) Outcome {
 		switch s.Text[s.Pos] {
 		case '\\':
 			s.Pos++
+		case '[':
+			if s.Pos > start {
+				return Broken
+			}
 		case ']':
 			s.Pos++
 			*dst = appendText(*dst, s.Text[start:s.Pos])
