@@ -210,11 +210,11 @@ func (s *session) finishWith(ctx context.Context, cmd *imap.Command, text string
 
 // sync tells what changed in the selected mailbox. It returns false when the session had to end.
 func (s *session) sync(ctx context.Context, how syncing) bool {
+	s.changed.Store(false)
 	b := s.box
 	if b == nil {
 		return true
 	}
-	s.changed.Store(false)
 	now, err := b.box.View(ctx)
 	if err == nil && now.UIDNext() > b.view.UIDNext() && !b.readOnly {
 		now, err = s.takeRecent(ctx)
