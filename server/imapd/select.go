@@ -1,0 +1,150 @@
+package imapd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"postilion/proto/imap"
+	"postilion/store"
+)
+
+func selecting() feature {
+	return feature{commands: []command{
+		{name: "SELECT", run: func(s *session, ctx context.Context, cmd *imap.Command) { s.selectMailbox(ctx, cmd, false) }},
+		{name: "EXAMINE", run: func(s *session, ctx context.Context, cmd *imap.Command) { s.selectMailbox(ctx, cmd, true) }},
+		{name: "CLOSE", selected: true, run: (*session).closeCommand},
+		{name: "UNSELECT", selected: true, run: func(s *session, _ context.Context, cmd *imap.Command) {
+			s.closeMailbox()
+			s.tagged(cmd, "OK Unselect completed.")
+		}},
+	}}
+}
+
+func (s *session) selectMailbox(ctx context.Context, cmd *imap.Command, readOnly bool) {
+	if s.box != nil {
+		s.closeMailbox()
+		s.untagged("OK [CLOSED] Previous mailbox closed.")
+	}
+	if len(cmd.Args) == 0 || !cmd.Args[0].IsString() {
+		s.refuse(cmd, "Invalid arguments")
+		return
+	}
+	if len(cmd.Args) > 1 && cmd.Args[1].Kind == imap.List {
+		for i := range cmd.Args[1].List {
+			if !cmd.Args[1].List[i].IsAtom("CONDSTORE") {
+				s.refuse(cmd, "Unknown FETCH modifier")
+				return
+			}
+		}
+		if len(cmd.Args[1].List) > 0 {
+			s.enabled.condstore = true
+		}
+	}
+	p, err := s.locate(&cmd.Args[0])
+	if err == nil {
+		err = s.open(ctx, p, readOnly)
+	}
+	if err != nil {
+		s.fail(ctx, cmd, err, p)
+		return
+	}
+	if readOnly {
+		s.tagged(cmd, "OK [READ-ONLY] Examine completed.")
+	} else {
+		s.tagged(cmd, "OK [READ-WRITE] Select completed.")
+	}
+}
+
+// open makes the mailbox the selected one and tells what it holds.
+func (s *session) open(ctx context.Context, p place, readOnly bool) error {
+	box, err := p.ns.Account.Mailbox(ctx, p.name)
+	if err != nil {
+		return err
+	}
+	b := &selected{ns: p.ns, name: p.shown, box: box, readOnly: readOnly}
+	s.box = b
+	if readOnly {
+		b.view, err = box.View(ctx)
+		if err == nil {
+			b.recent = store.UIDSetRange(b.view.FirstRecent(), 1<<32-1)
+		}
+	} else {
+		b.view, err = s.takeRecent(ctx)
+	}
+	b.cancel = box.Subscribe(s.mailboxChanged)
+	if err != nil {
+		s.closeMailbox()
+		return err
+	}
+	view := b.view
+	b.toldKeywords = len(view.Keywords())
+	b.toldRecent = b.countRecent()
+	s.sendFlagLists(view.Keywords(), readOnly)
+	s.tellNumber(view.Len(), "EXISTS")
+	if !s.enabled.rev2 {
+		s.tellNumber(b.toldRecent, "RECENT")
+		if unseen := firstUnseen(view); unseen > 0 {
+			s.untagged(fmt.Sprintf("OK [UNSEEN %d] First unseen.", unseen))
+		}
+	}
+	s.untagged(fmt.Sprintf("OK [UIDVALIDITY %d] UIDs valid", view.UIDValidity()))
+	s.untagged(fmt.Sprintf("OK [UIDNEXT %d] Predicted next UID", view.UIDNext()))
+	if s.enabled.condstore {
+		s.tellHighest()
+	}
+	if s.enabled.rev2 {
+		s.out = append(s.out, `* LIST () "`...)
+		s.out = append(append(s.out, p.ns.Separator), `" `...)
+		s.out = append(s.appendName(s.out, p.shown), "\r\n"...)
+	}
+	if s.opt.MailboxID && view.ID() != "" {
+		s.untagged("OK [MAILBOXID (" + view.ID() + ")] Ok")
+	}
+	return nil
+}
+
+func firstUnseen(view store.View) int {
+	for i := range view.Len() {
+		if view.Entry(i).Flags&store.FlagSeen == 0 {
+			return i + 1
+		}
+	}
+	return 0
+}
+
+// mailboxChanged is called by the store. It wakes the session when it idles.
+func (s *session) mailboxChanged() {
+	if s.idling.Load() && !s.changed.Swap(true) {
+		_ = s.raw.SetReadDeadline(pastDeadline)
+	}
+}
+
+func (s *session) tellHighest() {
+	s.untagged(fmt.Sprintf("OK [HIGHESTMODSEQ %d] Highest", max(s.box.view.HighestModSeq(), 1)))
+}
+
+// enableCondstore is what the CONDSTORE-enabling commands of RFC 7162 section 3.1 do.
+func (s *session) enableCondstore(ctx context.Context) {
+	if s.enabled.condstore {
+		return
+	}
+	s.enabled.condstore = true
+	if s.box != nil {
+		s.tellHighest()
+	}
+}
+
+// closeCommand is CLOSE, which expunges without a word unless the mailbox is read-only.
+func (s *session) closeCommand(ctx context.Context, cmd *imap.Command) {
+	b := s.box
+	if !b.readOnly {
+		gone, err := b.box.Expunge(ctx, store.AllUIDs(), true)
+		s.count.expunged += int(gone.Count())
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			s.log.Error("CLOSE " + b.name + ": " + err.Error())
+		}
+	}
+	s.closeMailbox()
+	s.tagged(cmd, "OK Close completed.")
+}
