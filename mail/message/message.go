@@ -7,13 +7,46 @@
 // Dovecot 2.3 answers them.
 package message
 
-// Message describes a whole message of Size bytes in network form (lines end in CRLF, though bare LF is understood).
+import (
+	"strings"
+
+	"postilion/mail/address"
+	"postilion/mail/token"
+)
+
+// Message describes a whole message of Size bytes in network form: every line ends in CRLF. A bare LF is understood and counts as the two
+// bytes it becomes in network form, so that sizes and offsets are those an IMAP client sees.
 type Message struct {
 	Size int64
-	// Lines is the number of lines of the whole message.
+	// Lines is the number of line ends of the whole message.
 	Lines int64
-	Root  Part
+	// BareLF is the number of lines that ended in LF alone. When it is 0, offsets are offsets into the very bytes that were parsed; else
+	// into what NetworkForm makes of them.
+	BareLF int64
+	Root   Part
 }
+
+// Kind tells what a part holds.
+type Kind uint8
+
+// A Leaf has no children. A Multipart has any number of them. An Embedded part holds one message.
+const (
+	Leaf Kind = iota
+	Multipart
+	Embedded
+)
+
+// Presence tells of fields that were there but empty, which IMAP tells from absent ones.
+type Presence uint8
+
+// The fields that may be there and empty.
+const (
+	HasID Presence = 1 << iota
+	HasDescription
+	HasMD5
+	HasDisposition
+	HasLocation
+)
 
 // Part is one MIME entity: the message itself, a part of a multipart, or the message inside a message/rfc822 part.
 type Part struct {
@@ -23,6 +56,8 @@ type Part struct {
 	// BodyLines counts the lines of the body as BODYSTRUCTURE does.
 	BodyLines int64
 
+	Kind Kind
+	// Type and Subtype are as written; text and plain when there is no Content-Type. Compare them with Is.
 	Type, Subtype string
 	Params        []Param
 	ID            string
@@ -35,6 +70,9 @@ type Part struct {
 	Language          []string
 	Location          string
 
+	// Present names those of ID, Description, MD5, Disposition and Location whose field is there, though it may be empty.
+	Present Presence
+
 	// Children holds the parts of a multipart in order, or the one message inside a message/rfc822 or message/global part.
 	Children []Part
 	// Envelope is set for the root and for the message inside a message/rfc822 part.
@@ -42,9 +80,8 @@ type Part struct {
 }
 
 // Param is one parameter of Content-Type or Content-Disposition, its name as written, its value with quoting removed and nothing decoded.
-type Param struct {
-	Name, Value string
-}
+// The pieces of RFC 2231 (name*0, name*1) are put together.
+type Param = token.Param
 
 // Envelope holds the header fields of RFC 9051 section 7.5.2 as they stand: unfolded, not decoded. An absent field is nil,
 // which IMAP tells from an empty one.
@@ -52,21 +89,36 @@ type Envelope struct {
 	Date, Subject                      *string
 	From, Sender, ReplyTo, To, Cc, Bcc []Address
 	InReplyTo, MessageID               *string
+	// SubjectFolded tells that Subject stood on several lines, which decides how ENVELOPE writes it.
+	SubjectFolded bool
 }
 
 // Address is one entry of an address list in ENVELOPE's terms: nil is NIL. A group begins with an entry that has only Mailbox (the group's
 // name) and ends with one that has nothing.
-type Address struct {
-	Name, Route, Mailbox, Host *string
-}
+type Address = address.Address
 
-// Multipart tells whether the part has children that are parts of a multipart.
-func (p *Part) Multipart() bool { return p.Type == "multipart" }
+// Multipart tells whether the part has children that are parts of a multipart, or would have if any were there.
+func (p *Part) Multipart() bool { return p.Kind == Multipart }
 
 // Embedded returns the message inside a message/rfc822 part, or nil.
 func (p *Part) Embedded() *Part {
-	if p.Type == "message" && len(p.Children) == 1 {
+	if p.Kind == Embedded && len(p.Children) == 1 {
 		return &p.Children[0]
 	}
 	return nil
+}
+
+// Is tells whether the part's media type is typ/subtype, without regard to case. An empty subtype stands for any.
+func (p *Part) Is(typ, subtype string) bool {
+	return strings.EqualFold(p.Type, typ) && (subtype == "" || strings.EqualFold(p.Subtype, subtype))
+}
+
+// Param returns the value of a parameter of Content-Type, "" when there is none.
+func (p *Part) Param(name string) string {
+	for i := range p.Params {
+		if strings.EqualFold(p.Params[i].Name, name) {
+			return p.Params[i].Value
+		}
+	}
+	return ""
 }
