@@ -1,0 +1,5 @@
+package dovecot
+
+type oldGrammar struct{ baseDir string }
+
+func (o *oldGrammar) handle(r *reader, l line) bool { return false }
