@@ -33,7 +33,7 @@ func (s *Server) authResponse(coded []byte) {
 	n, err := base64.StdEncoding.Decode(response, coded)
 	if err != nil {
 		s.asking = false
-		s.AuthFailed(false, "malformed base64 data")
+		s.AuthFailed(false, "malformed base64 data", "")
 		return
 	}
 	s.ask.Data = response[:n]
@@ -74,11 +74,15 @@ func (s *Server) Authenticated() {
 }
 
 // AuthFailed answers AuthStart and AuthNext: the proof does not hold, or with temporary, cannot be checked now. The reason is shown to the client.
-func (s *Server) AuthFailed(temporary bool, reason string) {
+// user is the name that was tried, for the log; "" when it is not known.
+func (s *Server) AuthFailed(temporary bool, reason, user string) {
 	if s.mode != modeAnswer {
 		return
 	}
-	s.notice(true, s.peer.Client+": SASL "+printable([]byte(s.mechanism))+" authentication failed: "+reason)
+	if user == "" {
+		user = "(unavailable)"
+	}
+	s.notice(true, s.peer.Client+": SASL "+printable([]byte(s.mechanism))+" authentication failed: "+reason+", sasl_username="+printable([]byte(user)))
 	if temporary {
 		s.refuse("454 4.7.0 Temporary authentication failure: ", reason)
 		return

@@ -140,6 +140,9 @@ func (s *Server) ReceivingMessage() bool { return s.mode == modeData || s.mode =
 // ReceivingChunk tells whether they are those of BDAT.
 func (s *Server) ReceivingChunk() bool { return s.mode == modeChunk || s.mode == modeSkip }
 
+// Chunked tells whether the message came by BDAT.
+func (s *Server) Chunked() bool { return s.command == verbBdat }
+
 // Idle tells whether nothing is under way and the client's next command is awaited.
 func (s *Server) Idle() bool { return s.mode == modeCommand && len(s.line) == 0 && !s.body.begun }
 
