@@ -21,7 +21,7 @@ func (s *Server) xclientCommand() {
 		case a.Name == "PROTO":
 			s.esmtp = equalFold(a.Value, "ESMTP")
 		case a.Name == "LOGIN":
-			s.authenticated = !a.Unavailable
+			s.authenticated = !a.Unavailable && s.peer.Auth
 		}
 	}
 	s.counts[s.command].all++

@@ -29,6 +29,8 @@ type peer struct {
 	user, method          string
 	xclient               bool
 	client                string
+	// socket and socketServer are the ends of the connection, whatever XCLIENT says.
+	socket, socketServer netip.Addr
 }
 
 // openPeer finds out who is there.
@@ -60,6 +62,7 @@ func (x *session) openPeer(ctx context.Context) error {
 			x.peer.name, x.peer.reverse, x.peer.nameStatus, x.peer.reverseStatus = x.options.Names.LookupClient(ctx, x.peer.address)
 		}
 	}
+	x.peer.socket, x.peer.socketServer = x.peer.address, x.peer.serverAddress
 	x.updatePeer()
 	return nil
 }
@@ -335,7 +338,7 @@ func (x *session) xclient(attributes []smtp.Attribute) {
 		case "DESTPORT":
 			p.serverPort = value
 		case "LOGIN":
-			if !missing {
+			if !missing && x.options.SASLAuthEnable {
 				p.user, p.method = a.Value, "XCLIENT"
 			}
 		}

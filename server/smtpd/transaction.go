@@ -82,9 +82,9 @@ func (t *transaction) begin() {
 	t.cleaner = cleaner{options: x.options, transaction: t}
 }
 
-// onThisHost is permit_inet_interfaces: the client's address is one of ours.
+// onThisHost is permit_inet_interfaces: the connection comes from an address of ours. What XCLIENT says does not count.
 func (x *session) onThisHost() bool {
-	return x.peer.address.IsLoopback() || x.peer.address == x.peer.serverAddress
+	return x.peer.socket.IsLoopback() || x.peer.socket == x.peer.socketServer
 }
 
 // write takes octets of the message as the engine hands them out.
