@@ -58,6 +58,7 @@ func New(log *slog.Logger, inherited []net.Listener) *Set {
 type socket struct {
 	real    net.Listener
 	address Address
+	start   sync.Once
 
 	mu      sync.Mutex
 	current *Handle
@@ -67,17 +68,11 @@ type socket struct {
 // Take opens the address, or takes over the socket if the set has it open, and returns a net.Listener that yields the socket's
 // connections from now until another Take of the same address or the handle's Close.
 func (s *Set) Take(address Address) (*Handle, error) {
-	key := address.Network + " " + address.Address
-	open, ok := s.sockets[key]
-	if !ok {
-		real, err := s.open(address)
-		if err != nil {
-			return nil, err
-		}
-		open = &socket{real: real, address: address}
-		s.sockets[key] = open
-		s.running.Go(func() { open.run(s.log) })
+	if err := s.Open(address); err != nil {
+		return nil, err
 	}
+	open := s.sockets[address.key()]
+	open.start.Do(func() { s.running.Go(func() { open.run(s.log) }) })
 	handle := &Handle{socket: open, connections: make(chan net.Conn), done: make(chan struct{})}
 	open.mu.Lock()
 	previous := open.current
@@ -88,6 +83,21 @@ func (s *Set) Take(address Address) (*Handle, error) {
 	}
 	return handle, nil
 }
+
+// Open opens the address without handing out its connections, which wait in the kernel until Take. It does nothing for one that is open.
+func (s *Set) Open(address Address) error {
+	if _, ok := s.sockets[address.key()]; ok {
+		return nil
+	}
+	real, err := s.open(address)
+	if err != nil {
+		return err
+	}
+	s.sockets[address.key()] = &socket{real: real, address: address}
+	return nil
+}
+
+func (a Address) key() string { return a.Network + " " + a.Address }
 
 func (s *Set) open(address Address) (net.Listener, error) {
 	for i, l := range s.inherited {
