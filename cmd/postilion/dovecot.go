@@ -48,7 +48,7 @@ func doveconfCommand() command {
 		unix: true,
 		page: manual.Page{
 			Name: "doveconf", Section: 1, Summary: "show the settings of a dovecot.conf",
-			Synopsis: []string{"doveconf [-adnNPSx] [-c FILE] [-f FILTER] [-m MODULE] [-h] [SETTING ...]"},
+			Synopsis:    []string{"doveconf [-adnNPSx] [-c FILE] [-f FILTER] [-m MODULE] [-h] [SETTING ...]"},
 			Description: "Prints the settings that hold, by the rules and in the form of Dovecot 2.3's doveconf(1). Errors name the file and line; the exit status is 89 then.",
 			Options: []manual.Entry{
 				{Term: "-a", Text: "all settings"}, {Term: "-n", Text: "those that differ from their defaults"},
@@ -61,7 +61,7 @@ func doveconfCommand() command {
 			SeeAlso: []string{"dovecot(1)", "postilion-check(8)"},
 		},
 		run: func(_ context.Context, e *environment) int {
-			return doveconf.Run(e.args, e.stdin, e.stdout, e.stderr, e.getenv)
+			return doveconf.Run(e.args, e.stdin, e.stdout, e.stderr, doveconf.Env{Version: version()})
 		},
 	}
 }
