@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"postilion/cmd/postilion/manual"
+	"postilion/config/postfix"
 	"postilion/config/postfix/postconf"
 	"postilion/table/tabletool"
 )
@@ -47,7 +48,7 @@ func postmapCommand() command {
 			SeeAlso: []string{"postalias(1)", "postconf(1)"},
 		},
 		run: func(_ context.Context, e *environment) int {
-			return tabletool.Postmap(e.args, e.stdin, e.stdout, e.stderr, e.getenv)
+			return tabletool.Postmap(tableInvocation(e))
 		},
 	}
 }
@@ -66,7 +67,36 @@ func postaliasCommand() command {
 			SeeAlso: []string{"postmap(1)"},
 		},
 		run: func(_ context.Context, e *environment) int {
-			return tabletool.Postalias(e.args, e.stdin, e.stdout, e.stderr, e.getenv)
+			return tabletool.Postalias(tableInvocation(e))
+		},
+	}
+}
+
+const defaultPostfixDir = "/etc/postfix"
+
+// mainCF gives the table tools main.cf's values.
+type mainCF struct{ view *postfix.View }
+
+// Value implements tabletool.Parameters.
+func (m mainCF) Value(name string) (string, bool) {
+	if !m.view.IsSet(name) {
+		return "", false
+	}
+	return m.view.String(name), true
+}
+
+func tableInvocation(e *environment) tabletool.Invocation {
+	return tabletool.Invocation{
+		Args: e.args, Stdin: e.stdin, Stdout: e.stdout, Stderr: e.stderr, Getenv: e.getenv,
+		Load: func(dir string) (tabletool.Parameters, error) {
+			if dir == "" {
+				dir = defaultPostfixDir
+			}
+			config, err := postfix.LoadWith(postfix.Options{Dir: dir, AllowMissing: dir == defaultPostfixDir})
+			if err != nil {
+				return nil, err
+			}
+			return mainCF{config.View()}, nil
 		},
 	}
 }
