@@ -62,6 +62,7 @@ func (r *reader) finish() {
 		r.input.line = 0
 		open := r.top().pos
 		r.fail("", fmt.Sprintf("Missing '}' (section started at %s)", open))
+		r.errors[len(r.errors)-1].mail = true
 	}
 	r.stack = r.stack[:1]
 }

@@ -102,6 +102,9 @@ func (c *command) run(args []string) int {
 	}
 	if text := conf.Conflict(o.filter); text != "" {
 		fmt.Fprintf(c.stderr, "doveconf: Error: %s\n", text)
+		if len(o.names) > 0 && !o.machine {
+			return c.fatal("Errors in configuration")
+		}
 		c.conflicting = true
 	}
 	c.expansion()
