@@ -234,6 +234,21 @@ func (v *View) PluginNames() []string {
 	return nil
 }
 
+// Hostname is the name of this host: the setting hostname, else the one of the options, else the system's.
+func (v *View) Hostname() string {
+	if name := v.String("hostname"); name != "" {
+		return name
+	}
+	if v.config.opts.Hostname != "" {
+		return v.config.opts.Hostname
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return "localhost"
+	}
+	return name
+}
+
 // Env gives an environment variable as %{env:NAME} sees it.
 func (c *Config) Env(name string) (string, bool) {
 	if c.opts.Env != nil {

@@ -123,9 +123,15 @@ func TestAllMistakesAreTold(t *testing.T) {
 
 func TestHideSecrets(t *testing.T) {
 	for _, c := range []struct{ name, value, want string }{
-		{"doveadm_password", "x", hiddenValue}, {"ssl_dh", "<x", hiddenValue}, {"mail_home", "x", ""}, {"doveadm_password", "", ""},
-		{"a", "key=v;x", "key=" + hiddenPart + ";x"}, {"a", "http://u:p@h/", "http://" + hiddenPart + "@h/"}, {"a", "nopassword=y", "nopassword=y"},
-		{"a", "pass", "pass"}, {"a", "https://h/x", "https://h/x"},
+		{"doveadm_password", "x", hiddenValue},
+		{"ssl_dh", "<x", hiddenValue},
+		{"mail_home", "x", ""},
+		{"doveadm_password", "", ""},
+		{"a", "key=v;x", "key=" + hiddenPart + ";x"},
+		{"a", "http://u:p@h/", "http://" + hiddenPart + "@h/"},
+		{"a", "nopassword=y", "nopassword=y"},
+		{"a", "pass", "pass"},
+		{"a", "https://h/x", "https://h/x"},
 	} {
 		got, hidden := hideSecrets(c.name, c.value)
 		if got != c.want || hidden != (c.want != "") {
