@@ -62,6 +62,7 @@ func (r *reader) finish() {
 		r.input.line = 0
 		open := r.top().pos
 		r.fail("", fmt.Sprintf("Missing '}' (section started at %s)", open))
+		r.errors[len(r.errors)-1].mail = true
 	}
 	r.stack = r.stack[:1]
 }
@@ -231,6 +232,21 @@ func (v *View) PluginNames() []string {
 		return s.Names()
 	}
 	return nil
+}
+
+// Hostname is the name of this host: the setting hostname, else the one of the options, else the system's.
+func (v *View) Hostname() string {
+	if name := v.String("hostname"); name != "" {
+		return name
+	}
+	if v.config.opts.Hostname != "" {
+		return v.config.opts.Hostname
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return "localhost"
+	}
+	return name
 }
 
 // Env gives an environment variable as %{env:NAME} sees it.

@@ -343,6 +343,18 @@ func TestMissingValueFile(t *testing.T) {
 	}
 }
 
+func TestHostname(t *testing.T) {
+	for text, want := range map[string]string{"": "mx.example.com", "hostname = own.example.com\n": "own.example.com"} {
+		c, err := LoadWith(Options{File: write(t, text), Hostname: "mx.example.com"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.For(Filter{}).Hostname(); got != want {
+			t.Errorf("%q: %s, want %s", text, got, want)
+		}
+	}
+}
+
 func TestOverrides(t *testing.T) {
 	c, err := LoadWith(Options{File: write(t, "mail_debug = no\n"), Overrides: []string{
 		"mail_debug=yes", "protocol/imap/mail_plugins=quota", "service/imap-login/inet_listener/imap/port=1143", "plugin/quota=maildir",

@@ -62,6 +62,15 @@ func (e *ConfigError) Error() string {
 	return strings.Join(texts, "\n")
 }
 
+// Refusal is an error in the words of Dovecot, which scripts and people know: it begins with a capital.
+type Refusal string
+
+// Error gives the words.
+func (r Refusal) Error() string { return string(r) }
+
+// Refuse makes a Refusal.
+func Refuse(format string, args ...any) error { return Refusal(fmt.Sprintf(format, args...)) }
+
 // Warn writes a warning in the words of Dovecot's log.
 func (d Diagnostic) Warn() string {
 	if strings.HasPrefix(d.Text, "Obsolete setting") || strings.HasPrefix(d.Text, "NOTE:") || d.Position.Line == 0 {

@@ -17,7 +17,7 @@ import (
 type Options struct {
 	File      string   // the configuration file
 	Overrides []string // "name=value" or "section/name/setting=value" of the command line's -o, applied last
-	Hostname  string   // the host's name for the default of "hostname"; "": asked of the system by those who need it
+	Hostname  string   // the host's name where "hostname" is not set; "": the system's
 
 	// Unexpanded keeps $variables and "<file" values as they were written, as doveconf does without -x.
 	Unexpanded bool
@@ -351,7 +351,7 @@ func (r *reader) variables(key, text string) (string, error) {
 		}
 		v, found := r.variable(name, name == key)
 		if !found {
-			return "", fmt.Errorf("Unknown variable: $%s", name)
+			return "", Refuse("Unknown variable: $%s", name)
 		}
 		words[i] = v
 		if length += len(v); length > MaxValueLength {

@@ -84,14 +84,11 @@ func (s *Server) ReplyEach(replies []string) {
 		return
 	}
 	good := false
-	for i, reply := range replies {
+	for _, reply := range replies {
 		good = good || len(reply) > 0 && reply[0] == '2'
-		if i < len(replies)-1 {
-			s.reply(reply)
-		} else {
-			s.endMessage(reply, good)
-		}
+		s.reply(reply)
 	}
+	s.finishMessage(good)
 }
 
 func (s *Server) heloCommand() {

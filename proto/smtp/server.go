@@ -31,7 +31,7 @@ type Server struct {
 	peer     Peer
 	mode     mode
 
-	out     []byte
+	out []byte
 	// line holds the beginning of a line that came in pieces, last its last octet so far.
 	line    []byte
 	last    byte
@@ -47,15 +47,15 @@ type Server struct {
 	closing bool
 	reason  string
 
-	command     verb
-	where       string
-	counts      [verbUnknown + 1]count
-	errors      int
-	junk        int
-	denied      bool
-	pipelined   bool
-	helo        string
-	esmtp       bool
+	command   verb
+	where     string
+	counts    [verbUnknown + 1]count
+	errors    int
+	junk      int
+	denied    bool
+	pipelined bool
+	helo      string
+	esmtp     bool
 
 	mail          envelope.Envelope
 	inMail        bool

@@ -92,7 +92,9 @@ func (x *session) authenticate(ctx context.Context, event smtp.Event) {
 // finished waits for the client's empty answer to the data that goes with success: SMTP has no other place for it (RFC 4954 section 4).
 type finished struct{ user *account.User }
 
-func (f finished) Next(context.Context, []byte) ([]byte, *account.User, error) { return nil, f.user, nil }
+func (f finished) Next(context.Context, []byte) ([]byte, *account.User, error) {
+	return nil, f.user, nil
+}
 
 func (x *session) authFailed(err error) {
 	x.sasl, x.finalSent, x.peer.method = nil, false, ""

@@ -234,7 +234,7 @@ func (x *session) startTLS(ctx context.Context) bool {
 	x.tls = &state
 	x.facts.Encryption = encryptionOf(&state)
 	if x.options.TLSLogLevel > 0 {
-		x.lines.info(tlsLine(&state, x.peer.client))
+		x.lines.info(x.tlsLine())
 	}
 	return true
 }

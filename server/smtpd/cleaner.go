@@ -223,7 +223,9 @@ func (c *cleaner) missing() []byte {
 	if !seen[0] {
 		id := "<" + t.arrival.UTC().Format("20060102150405") + "." + t.id + "@" + x.options.Hostname + ">"
 		out = append(out, prefix+"Message-Id: "+id+"\r\n"...)
-		if !c.resent {
+		if c.resent {
+			x.lines.cleanupAbout(t.id, "resent-message-id="+id)
+		} else {
 			c.seen.messageID, c.messageID = true, append(c.messageID[:0], id...)
 		}
 	}

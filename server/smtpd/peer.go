@@ -19,16 +19,16 @@ const unknown = "unknown"
 
 // peer is the other end of a connection, or who XCLIENT or a proxy says that it is.
 type peer struct {
-	name, reverse         string
-	nameStatus            policy.NameStatus
-	reverseStatus         policy.NameStatus
-	address               netip.Addr
-	port                  string
-	serverAddress         netip.Addr
-	serverPort            string
-	user, method          string
-	xclient               bool
-	client                string
+	name, reverse     string
+	nameStatus        policy.NameStatus
+	reverseStatus     policy.NameStatus
+	address           netip.Addr
+	port              string
+	serverAddress     netip.Addr
+	serverPort        string
+	user, method      string
+	xclient, xforward bool
+	client            string
 	// socket and socketServer are the ends of the connection, whatever XCLIENT says.
 	socket, socketServer netip.Addr
 }
@@ -63,6 +63,8 @@ func (x *session) openPeer(ctx context.Context) error {
 		}
 	}
 	x.peer.socket, x.peer.socketServer = x.peer.address, x.peer.serverAddress
+	// XCLIENT gives away the right to XCLIENT, not that to XFORWARD.
+	x.peer.xforward = x.options.XForwardHosts != nil && x.options.XForwardHosts(x.peer.name, x.peer.address)
 	x.updatePeer()
 	return nil
 }
@@ -111,7 +113,7 @@ func (x *session) enginePeer() smtp.Peer {
 	p, o := &x.peer, x.options
 	in := func(list func(string, netip.Addr) bool) bool { return list != nil && list(p.name, p.address) }
 	e := smtp.Peer{
-		Client: p.client, XClient: in(o.XClientHosts), XForward: in(o.XForwardHosts), BareNewline: o.BareNewline,
+		Client: p.client, XClient: in(o.XClientHosts), XForward: p.xforward, BareNewline: o.BareNewline,
 		TLSOffered: o.TLS != nil && !o.WrapperMode, TLSActive: x.tls != nil,
 	}
 	if in(o.BareNewlineExclusions) {

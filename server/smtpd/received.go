@@ -58,9 +58,10 @@ func (x *session) received(out []byte, mail *envelope.Envelope, id string) []byt
 	if len(mail.Recipients) == 1 {
 		out = append(out, "\r\n\tfor <"...)
 		out = append(out, smtp.QuoteLocal(mail.Recipients[0].Address)...)
-		out = append(out, '>')
+		out = append(out, ">; "...)
+	} else {
+		out = append(out, ";\r\n\t"...)
 	}
-	out = append(out, "; "...)
 	out = append(out, x.server.dates.format(x.message.arrival)...)
 	return append(out, '\r', '\n')
 }
@@ -78,11 +79,8 @@ func sanitizeComment(text string) string {
 func (x *session) receivedTLS(out []byte) []byte {
 	d := describeTLS(x.tls)
 	out = fmt.Appendf(out, "\t(using %s with cipher %s (%d/%d bits)", d.version, d.cipher, d.bits, d.bits)
-	if d.exchange != "" {
-		out = fmt.Appendf(out, "\r\n\t key-exchange %s", d.exchange)
-		if signature := x.serverSignature(); signature != "" {
-			out = fmt.Appendf(out, " server-signature %s", signature)
-		}
+	if keys := x.handshakeKeys(d); keys != "" {
+		out = append(append(out, "\r\n\t"...), keys...)
 	}
 	out = append(out, ")\r\n"...)
 	switch {
@@ -98,6 +96,18 @@ func (x *session) receivedTLS(out []byte) []byte {
 		return append(out, "\t(Client did not present a certificate)\r\n"...)
 	}
 	return append(out, "\t(No client certificate requested)\r\n"...)
+}
+
+// handshakeKeys tells how a TLS 1.3 handshake was keyed and signed; "" for older versions.
+func (x *session) handshakeKeys(d tlsDescription) string {
+	if d.exchange == "" {
+		return ""
+	}
+	keys := " key-exchange " + d.exchange
+	if signature := x.serverSignature(); signature != "" {
+		keys += " server-signature " + signature
+	}
+	return keys
 }
 
 // serverSignature describes the key that signed the handshake, which TLS of Go does not tell: it is known when there is one certificate.
@@ -187,17 +197,14 @@ func groupName(id tls.CurveID) string {
 }
 
 // tlsLine is what smtpd_tls_loglevel = 1 logs of a handshake.
-func tlsLine(state *tls.ConnectionState, client string) string {
-	d := describeTLS(state)
+func (x *session) tlsLine() string {
+	d := describeTLS(x.tls)
 	trust := "Anonymous"
-	if len(state.VerifiedChains) > 0 {
+	if len(x.tls.VerifiedChains) > 0 {
 		trust = "Trusted"
-	} else if len(state.PeerCertificates) > 0 {
+	} else if len(x.tls.PeerCertificates) > 0 {
 		trust = "Untrusted"
 	}
-	line := fmt.Sprintf("%s TLS connection established from %s: %s with cipher %s (%d/%d bits)", trust, client, d.version, d.cipher, d.bits, d.bits)
-	if d.exchange != "" {
-		line += " key-exchange " + d.exchange
-	}
-	return line
+	return fmt.Sprintf("%s TLS connection established from %s: %s with cipher %s (%d/%d bits)%s",
+		trust, x.peer.client, d.version, d.cipher, d.bits, d.bits, x.handshakeKeys(d))
 }

@@ -77,8 +77,13 @@ func (t *transaction) begin() {
 		}
 	}
 	t.put(x.received(head, mail, t.id))
-	t.local = x.options.LocalHeaderRewriteClients == nil && x.onThisHost() ||
-		x.options.LocalHeaderRewriteClients != nil && x.options.LocalHeaderRewriteClients(&x.facts)
+	switch local := x.options.LocalHeaderRewriteClients; {
+	case x.forwarded["SOURCE"] == "REMOTE":
+	case local != nil:
+		t.local = local(&x.facts)
+	default:
+		t.local = x.onThisHost()
+	}
 	t.cleaner = cleaner{options: x.options, transaction: t}
 }
 

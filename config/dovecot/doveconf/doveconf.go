@@ -1,7 +1,8 @@
 // Package doveconf is the logic of the command doveconf(1): it shows a Dovecot configuration or single settings of it, in the words
 // and with the exit codes of doveconf 2.3.19. It reads by package dovecot and has no knowledge of settings of its own.
 //
-// Of doveconf's options -e (run a command with the settings in its environment) is refused: nothing here takes its settings from an
+// The options -p, -k, -L and -o have no effect, as with doveconf. Of its options -H (compare the hashes of host names), -i (another
+// instance) and -w are not known, and -e (run a command with the settings in its environment) is refused: nothing here takes its settings from an
 // environment.
 package doveconf
 
@@ -28,7 +29,6 @@ type options struct {
 	file        string
 	filter      dovecot.Filter
 	scope       dovecot.Scope
-	scopeGiven  bool
 	modules     []string
 	defaults    bool
 	hideName    bool
@@ -83,7 +83,7 @@ func (c *command) run(args []string) int {
 		return c.fatal("%v", err)
 	}
 	o := &c.opts
-	if !o.scopeGiven && len(o.names) > 0 {
+	if o.scope == dovecot.ScopeAll && len(o.names) > 0 {
 		o.scope = dovecot.ScopeHidden
 	}
 	if len(o.names) == 0 && !o.machine {
@@ -102,6 +102,9 @@ func (c *command) run(args []string) int {
 	}
 	if text := conf.Conflict(o.filter); text != "" {
 		fmt.Fprintf(c.stderr, "doveconf: Error: %s\n", text)
+		if len(o.names) > 0 && !o.machine {
+			return c.fatal("Errors in configuration")
+		}
 		c.conflicting = true
 	}
 	c.expansion()
@@ -204,8 +207,8 @@ func inFile(conf *dovecot.Config, d dovecot.Diagnostic) string {
 type usageError struct{ error }
 
 const (
-	plainOptions    = "adhHnNpPxsS"
-	argumentOptions = "cfmoi"
+	plainOptions    = "adhknNpPxsSL"
+	argumentOptions = "cfmo"
 )
 
 func (c *command) parse(args []string) error {
@@ -260,17 +263,17 @@ func (c *command) cluster(letters string, args []string) ([]string, error) {
 func (c *command) flag(o byte) {
 	switch o {
 	case 'a':
-		c.scope(dovecot.ScopeAll)
+		c.opts.scope = dovecot.ScopeAll
 	case 'd':
 		c.opts.defaults = true
 	case 'h':
 		c.opts.hideName = true
 	case 'n':
-		c.scope(dovecot.ScopeChanged)
+		c.opts.scope = dovecot.ScopeChanged
 	case 'N':
-		c.scope(dovecot.ScopeSet)
+		c.opts.scope = dovecot.ScopeSet
 	case 's':
-		c.scope(dovecot.ScopeHidden)
+		c.opts.scope = dovecot.ScopeHidden
 	case 'P':
 		c.opts.showSecrets = true
 	case 'x':
@@ -279,8 +282,6 @@ func (c *command) flag(o byte) {
 		c.opts.machine = true
 	}
 }
-
-func (c *command) scope(s dovecot.Scope) { c.opts.scope, c.opts.scopeGiven = s, true }
 
 func (c *command) argument(o byte, value string) error {
 	switch o {
@@ -313,7 +314,7 @@ func (c *command) filter(arg string) error {
 			f.RemoteNet = net
 		}
 	default:
-		return fmt.Errorf("Unknown filter argument: %s", arg)
+		return dovecot.Refuse("Unknown filter argument: %s", arg)
 	}
 	return nil
 }

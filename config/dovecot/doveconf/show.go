@@ -106,9 +106,6 @@ func quoteValue(value string) string {
 
 // single shows the settings and sections that were asked for by name. Values are never hidden there.
 func (c *command) single(conf *dovecot.Config) {
-	if c.conflicting {
-		return
-	}
 	opts := dovecot.ExportOptions{Filter: c.opts.filter, Scope: c.opts.scope, ListDefaults: true}
 	entries := conf.Export(opts)
 	for _, name := range c.opts.names {
