@@ -116,7 +116,7 @@ func posixWhole(q question, want, got string) bool {
 }
 
 func TestPOSIXAgainstCLibrary(t *testing.T) {
-	asked := questions(7, 6000, []Syntax{POSIXExtended, POSIXExtended, POSIXBasic}, map[Syntax][]string{POSIXExtended: posixPieces, POSIXBasic: basicPieces})
+	asked := questions(7, 3000, []Syntax{POSIXExtended, POSIXExtended, POSIXBasic}, map[Syntax][]string{POSIXExtended: posixPieces, POSIXBasic: basicPieces})
 	answers := askGlibc(t, asked)
 	compare(t, asked, answers, false, 9, func(q question, want, got string) bool { return false })
 	compare(t, asked, answers, false, 3, posixWhole)

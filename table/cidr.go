@@ -15,10 +15,10 @@ type address = netip.Addr
 // cidrTable answers from address ranges; a key that is no address is not found.
 type cidrTable struct{ rules *rules }
 
-func (t cidrTable) find(_ context.Context, key string) (Entry, bool, error) {
+func (t cidrTable) find(_ context.Context, key string) (answer, bool, error) {
 	addr, err := netip.ParseAddr(key)
 	if err != nil || addr.Zone() != "" {
-		return Entry{}, false, nil
+		return answer{}, false, nil
 	}
 	return t.rules.evaluate(&ruleKey{addr: addr})
 }

@@ -52,8 +52,8 @@ func Changed(t Table) bool {
 			return true
 		}
 	}
-	if c, ok := o.finder.(interface{ tables() []Table }); ok {
-		for _, inner := range c.tables() {
+	if c, ok := o.finder.(interface{ inner() []*opened }); ok {
+		for _, inner := range c.inner() {
 			if Changed(inner) {
 				return true
 			}

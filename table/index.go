@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"syscall"
 	"time"
 )
@@ -227,20 +226,19 @@ type indexed struct {
 	decode       bool
 }
 
-func (x indexed) find(_ context.Context, key string) (Entry, bool, error) {
+func (x indexed) find(_ context.Context, key string) (answer, bool, error) {
 	entry, ok := x.entries[key]
 	if !ok {
-		return Entry{}, false, nil
+		return answer{}, false, nil
 	}
-	place := x.path
+	a, err := answer{value: entry.value, path: x.path}, error(nil)
 	if entry.line > 0 {
-		place = x.source + ":" + strconv.Itoa(int(entry.line))
+		a.path, a.line = x.source, int(entry.line)
 	}
-	value, err := entry.value, error(nil)
 	if x.decode {
-		value, err = decodeFileValue(value)
+		a.value, err = decodeFileValue(a.value)
 	}
-	return Entry{Value: value, Source: place}, err == nil, err
+	return a, err == nil, err
 }
 
 func (x indexed) each(yield func(key, value string) bool) {

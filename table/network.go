@@ -127,23 +127,23 @@ func (t *opened) warning(text string) {
 	}
 }
 
-func (t tcpTable) find(ctx context.Context, key string) (Entry, bool, error) {
+func (t tcpTable) find(ctx context.Context, key string) (answer, bool, error) {
 	reply, err := t.server.ask(ctx, "get "+percentEncode(key)+"\n", func(r *bufio.Reader) (string, error) {
 		return readReplyLine(r, maxTCPReply)
 	})
 	if err != nil {
-		return Entry{}, false, err
+		return answer{}, false, err
 	}
 	text, bad := percentDecode(reply)
 	switch {
 	case bad == nil && strings.HasPrefix(text, "500"):
-		return Entry{}, false, nil
+		return answer{}, false, nil
 	case bad == nil && strings.HasPrefix(text, "200 "):
-		return Entry{Value: strings.TrimLeft(text[4:], " "), Source: t.spec}, true, nil
+		return answer{value: strings.TrimLeft(text[4:], " "), path: t.spec}, true, nil
 	case bad == nil && strings.HasPrefix(text, "400"):
-		return Entry{}, false, fmt.Errorf("server says: %s", Printable(strings.TrimSpace(text[3:])))
+		return answer{}, false, fmt.Errorf("server says: %s", Printable(strings.TrimSpace(text[3:])))
 	}
-	return Entry{}, false, fmt.Errorf("malformed reply: \"%s\"", Printable(shorten(reply, 100)))
+	return answer{}, false, fmt.Errorf("malformed reply: \"%s\"", Printable(shorten(reply, 100)))
 }
 
 var errLongReply = errors.New("reply is too long")
@@ -238,22 +238,22 @@ func cutLast(s, separator string) (before, after string, ok bool) {
 	return s[:i], s[i+len(separator):], true
 }
 
-func (m socketmap) find(ctx context.Context, key string) (Entry, bool, error) {
+func (m socketmap) find(ctx context.Context, key string) (answer, bool, error) {
 	text := m.name + " " + key
 	reply, err := m.server.ask(ctx, strconv.Itoa(len(text))+":"+text+",", readNetstring)
 	if err != nil {
-		return Entry{}, false, err
+		return answer{}, false, err
 	}
 	status, value, _ := strings.Cut(reply, " ")
 	switch status {
 	case "OK":
-		return Entry{Value: value, Source: m.spec}, true, nil
+		return answer{value: value, path: m.spec}, true, nil
 	case "NOTFOUND":
-		return Entry{}, false, nil
+		return answer{}, false, nil
 	case "TEMP", "TIMEOUT", "PERM":
-		return Entry{}, false, fmt.Errorf("server says %s: %s", status, Printable(value))
+		return answer{}, false, fmt.Errorf("server says %s: %s", status, Printable(value))
 	}
-	return Entry{}, false, fmt.Errorf("malformed reply: \"%s\"", Printable(shorten(reply, 100)))
+	return answer{}, false, fmt.Errorf("malformed reply: \"%s\"", Printable(shorten(reply, 100)))
 }
 
 var errNetstring = errors.New("reply is no netstring")

@@ -44,7 +44,7 @@ type ruleKey struct {
 	addr   address
 }
 
-func (r *rules) evaluate(key *ruleKey) (Entry, bool, error) {
+func (r *rules) evaluate(key *ruleKey) (answer, bool, error) {
 	for i := 0; i < len(r.list); {
 		rule := &r.list[i]
 		i++
@@ -54,14 +54,14 @@ func (r *rules) evaluate(key *ruleKey) (Entry, bool, error) {
 		value, matched, err := rule.matcher.match(key)
 		switch {
 		case err != nil:
-			return Entry{}, false, fmt.Errorf("%s map %s, line %d: %w", r.kind, r.name, rule.line, err)
+			return answer{}, false, fmt.Errorf("%s map %s, line %d: %w", r.kind, r.name, rule.line, err)
 		case matched && rule.kind == ruleMatch:
-			return Entry{Value: value, Source: fmt.Sprintf("%s:%d", r.name, rule.line)}, true, nil
+			return answer{value: value, path: r.name, line: rule.line}, true, nil
 		case !matched && rule.kind == ruleIf:
 			i = rule.skipTo
 		}
 	}
-	return Entry{}, false, nil
+	return answer{}, false, nil
 }
 
 func (r *rules) add(kind ruleKind, m matcher, line int) {
@@ -182,6 +182,6 @@ func negations(s string) (rest string, negate bool) {
 // ruleTable answers from patterns over the key's bytes.
 type ruleTable struct{ rules *rules }
 
-func (t ruleTable) find(_ context.Context, key string) (Entry, bool, error) {
+func (t ruleTable) find(_ context.Context, key string) (answer, bool, error) {
 	return t.rules.evaluate(&ruleKey{text: []byte(key)})
 }

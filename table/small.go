@@ -45,21 +45,14 @@ func (t *opened) openInline(name string, options *Options) error {
 		}
 		table.entries[key] = textEntry{value: value}
 	}
-	t.finder = inline{table}
+	t.finder = table
 	return nil
 }
 
-type inline struct{ *textTable }
-
-func (i inline) find(_ context.Context, key string) (Entry, bool, error) {
-	entry, ok := i.entries[key]
-	return Entry{Value: entry.value, Source: i.path}, ok, nil
-}
-
 // static answers every key with one value.
-type static struct{ entry Entry }
+type static struct{ answer answer }
 
-func (s static) find(context.Context, string) (Entry, bool, error) { return s.entry, true, nil }
+func (s static) find(context.Context, string) (answer, bool, error) { return s.answer, true, nil }
 
 func (t *opened) openStatic(name string, options *Options) (err error) {
 	if name[0] == '{' {
@@ -72,7 +65,7 @@ func (t *opened) openStatic(name string, options *Options) (err error) {
 			return err
 		}
 	}
-	t.finder = static{Entry{Value: name, Source: t.spec}}
+	t.finder = static{answer{value: name, path: t.spec}}
 	return nil
 }
 
@@ -82,20 +75,19 @@ type environ struct {
 	spec   string
 }
 
-func (e environ) find(_ context.Context, key string) (Entry, bool, error) {
+func (e environ) find(_ context.Context, key string) (answer, bool, error) {
 	if e.getenv == nil {
-		return Entry{}, false, nil
+		return answer{}, false, nil
 	}
 	value := e.getenv(key)
-	return Entry{Value: value, Source: e.spec}, value != "", nil
+	return answer{value: value, path: e.spec}, value != "", nil
 }
 
 // combined asks several tables: all of them for the same key (unionmap), or each for the answer of the one before
 // (pipemap).
 type combined struct {
-	parts []Table
+	parts []*opened
 	pipe  bool
-	spec  string
 }
 
 func (t *opened) openCombined(kind, name string, options *Options) error {
@@ -106,9 +98,9 @@ func (t *opened) openCombined(kind, name string, options *Options) error {
 	if !ok {
 		return fmt.Errorf("bad syntax: \"%s\"; need \"%s:{type:name...}\"", t.spec, kind)
 	}
-	c := combined{pipe: kind == "pipemap", spec: t.spec}
+	c := combined{pipe: kind == "pipemap"}
 	for _, item := range items {
-		part, err := Open(item, *options)
+		part, err := open(item, *options)
 		if err != nil {
 			return err
 		}
@@ -118,28 +110,27 @@ func (t *opened) openCombined(kind, name string, options *Options) error {
 	return nil
 }
 
-func (c combined) tables() []Table { return c.parts }
+func (c combined) inner() []*opened { return c.parts }
 
-func (c combined) find(ctx context.Context, key string) (Entry, bool, error) {
-	var values, sources []string
+func (c combined) find(ctx context.Context, key string) (answer, bool, error) {
+	var whole answer
 	for _, part := range c.parts {
-		entry, found, err := part.Find(ctx, key)
-		if err != nil {
-			return Entry{}, false, err
-		}
+		a, found, err := part.ask(ctx, key)
 		switch {
-		case !found && c.pipe:
-			return Entry{}, false, nil
+		case err != nil || !found && c.pipe:
+			return answer{}, false, err
 		case !found:
 			continue
 		case c.pipe:
-			key = entry.Value
-			values = values[:0]
+			key, whole.value = a.value, a.value
+		case len(whole.parts) > 0:
+			whole.value += "," + a.value
+		default:
+			whole.value = a.value
 		}
-		values = append(values, entry.Value)
-		sources = append(sources, entry.Source)
+		whole.parts = append(whole.parts, a)
 	}
-	return Entry{Value: strings.Join(values, ","), Source: strings.Join(sources, " ")}, len(values) > 0, nil
+	return whole, len(whole.parts) > 0, nil
 }
 
 // random answers with one of its values.
@@ -157,27 +148,27 @@ func (t *opened) openRandom(name string) error {
 	return nil
 }
 
-func (r random) find(context.Context, string) (Entry, bool, error) {
-	return Entry{Value: r.values[rand.IntN(len(r.values))], Source: r.spec}, true, nil
+func (r random) find(context.Context, string) (answer, bool, error) {
+	return answer{value: r.values[rand.IntN(len(r.values))], path: r.spec}, true, nil
 }
 
 // openProxied opens what stands behind proxy:. There is no other process to ask: the prefix is taken off.
 func (t *opened) openProxied(name string, options *Options) error {
-	inner, err := Open(name, *options)
+	inner, err := open(name, *options)
 	if err != nil {
 		return err
 	}
-	t.pattern = inner.Pattern()
+	t.pattern = inner.pattern
 	t.finder = proxied{inner}
 	return nil
 }
 
-type proxied struct{ inner Table }
+type proxied struct{ table *opened }
 
-func (p proxied) tables() []Table { return []Table{p.inner} }
+func (p proxied) inner() []*opened { return []*opened{p.table} }
 
-func (p proxied) find(ctx context.Context, key string) (Entry, bool, error) {
-	return p.inner.Find(ctx, key)
+func (p proxied) find(ctx context.Context, key string) (answer, bool, error) {
+	return p.table.ask(ctx, key)
 }
 
 // unixTable answers with lines of the user or group database.
@@ -198,32 +189,32 @@ func (t *opened) openUnix(name string) error {
 // getentTimeout bounds the wait for a name service.
 const getentTimeout = 10 * time.Second
 
-func (u unixTable) find(ctx context.Context, key string) (Entry, bool, error) {
+func (u unixTable) find(ctx context.Context, key string) (answer, bool, error) {
 	if key == "" || strings.ContainsAny(key, ":\n") || strings.Trim(key, "0123456789") == "" {
-		return Entry{}, false, nil
+		return answer{}, false, nil
 	}
 	file, err := os.Open(u.path)
 	if err != nil {
-		return Entry{}, false, err
+		return answer{}, false, err
 	}
 	defer file.Close()
 	scanner := bufio.NewScanner(file)
 	for line := 1; scanner.Scan(); line++ {
 		if text := scanner.Text(); strings.HasPrefix(text, key+":") {
-			return Entry{Value: text, Source: fmt.Sprintf("%s:%d", u.path, line)}, true, nil
+			return answer{value: text, path: u.path, line: line}, true, nil
 		}
 	}
 	if err := scanner.Err(); err != nil {
-		return Entry{}, false, fmt.Errorf("%s: %w", u.path, err)
+		return answer{}, false, fmt.Errorf("%s: %w", u.path, err)
 	}
 	return u.askNameService(ctx, key)
 }
 
 // askNameService asks getent(1) for names that are in no local file (SSSD, LDAP). Its exit status 2 means not found.
-func (u unixTable) askNameService(ctx context.Context, key string) (Entry, bool, error) {
+func (u unixTable) askNameService(ctx context.Context, key string) (answer, bool, error) {
 	getent, err := exec.LookPath("getent")
 	if err != nil || strings.HasPrefix(key, "-") {
-		return Entry{}, false, nil
+		return answer{}, false, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, getentTimeout)
 	defer cancel()
@@ -231,10 +222,10 @@ func (u unixTable) askNameService(ctx context.Context, key string) (Entry, bool,
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit) && exit.ExitCode() == 2:
-		return Entry{}, false, nil
+		return answer{}, false, nil
 	case err != nil:
-		return Entry{}, false, fmt.Errorf("getent %s: %w", u.database, err)
+		return answer{}, false, fmt.Errorf("getent %s: %w", u.database, err)
 	}
 	line, _, _ := strings.Cut(string(out), "\n")
-	return Entry{Value: line, Source: "getent " + u.database}, line != "", nil
+	return answer{value: line, path: "getent " + u.database}, line != "", nil
 }

@@ -23,6 +23,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -127,7 +128,29 @@ var ErrApplication = errors.New("Application error") //nolint:staticcheck // the
 
 // finder is one type of table.
 type finder interface {
-	find(ctx context.Context, key string) (Entry, bool, error)
+	find(ctx context.Context, key string) (answer, bool, error)
+}
+
+// answer is an entry whose place is written out only when somebody asks for it.
+type answer struct {
+	value string
+	path  string
+	line  int      // 0: the path is the whole place
+	parts []answer // the answers that this one is made of
+}
+
+func (a answer) source() string {
+	switch {
+	case len(a.parts) > 0:
+		sources := make([]string, len(a.parts))
+		for i, part := range a.parts {
+			sources[i] = part.source()
+		}
+		return strings.Join(sources, " ")
+	case a.line > 0:
+		return a.path + ":" + strconv.Itoa(a.line)
+	}
+	return a.path
 }
 
 // lister is a finder that can list its entries.
@@ -148,6 +171,14 @@ type opened struct {
 
 // Open opens a table. The error is an *OpenError.
 func Open(spec string, options Options) (Table, error) {
+	t, err := open(spec, options)
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+func open(spec string, options Options) (*opened, error) {
 	kind, name, ok := strings.Cut(spec, ":")
 	if !ok || kind == "" || name == "" {
 		return nil, &OpenError{spec, fmt.Errorf("open dictionary: expecting \"type:name\" form instead of %q", spec)}
@@ -180,7 +211,7 @@ func Broken(spec string, err error) Table { return &opened{spec: spec, finder: b
 
 type broken struct{ err error }
 
-func (b broken) find(context.Context, string) (Entry, bool, error) { return Entry{}, false, b.err }
+func (b broken) find(context.Context, string) (answer, bool, error) { return answer{}, false, b.err }
 
 // open finds the type. Types whose keys are fixed strings fold them unless told otherwise.
 func (t *opened) open(kind, name string, options *Options) (err error) {
@@ -245,34 +276,43 @@ func (t *opened) Spec() string  { return t.spec }
 func (t *opened) Pattern() bool { return t.pattern }
 
 func (t *opened) Lookup(ctx context.Context, key string) (string, bool, error) {
-	entry, found, err := t.Find(ctx, key)
-	return entry.Value, found, err
+	a, found, err := t.ask(ctx, key)
+	return a.value, found, err
 }
 
 func (t *opened) Find(ctx context.Context, key string) (Entry, bool, error) {
+	a, found, err := t.ask(ctx, key)
+	if !found || err != nil {
+		return Entry{}, false, err
+	}
+	return Entry{Value: a.value, Source: a.source()}, true, nil
+}
+
+// ask prepares the key, and makes errors name the table.
+func (t *opened) ask(ctx context.Context, key string) (answer, bool, error) {
 	if len(key) > MaxKey {
-		return Entry{}, false, nil
+		return answer{}, false, nil
 	}
 	if t.utf8 && !utf8.ValidString(key) {
 		t.warning(fmt.Sprintf("%s: non-UTF-8 key \"%s\": malformed UTF-8 or invalid codepoint", t.spec, Printable(key)))
-		return Entry{}, false, nil
+		return answer{}, false, nil
 	}
 	if t.fold {
 		key = foldKey(key, t.utf8)
 	}
-	entry, found, err := t.finder.find(ctx, key)
+	a, found, err := t.finder.find(ctx, key)
 	if err == nil {
-		return entry, found, nil
+		return a, found, nil
 	}
 	var open *OpenError
 	var query *QueryError
-	if errors.As(err, &open) || errors.As(err, &query) && query.Spec == t.spec {
-		return Entry{}, false, err
+	if errors.As(err, &open) {
+		return answer{}, false, err
 	}
 	if errors.As(err, &query) {
 		err = query.Err
 	}
-	return Entry{}, false, &QueryError{t.spec, err}
+	return answer{}, false, &QueryError{t.spec, err}
 }
 
 // foldKey folds to lower case, beyond ASCII only when the bytes are known to be UTF-8.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -24,12 +23,9 @@ type textEntry struct {
 	line  int32
 }
 
-func (t *textTable) find(_ context.Context, key string) (Entry, bool, error) {
+func (t *textTable) find(_ context.Context, key string) (answer, bool, error) {
 	entry, ok := t.entries[key]
-	if !ok {
-		return Entry{}, false, nil
-	}
-	return Entry{Value: entry.value, Source: t.path + ":" + strconv.Itoa(int(entry.line))}, true, nil
+	return answer{value: entry.value, path: t.path, line: int(entry.line)}, ok, nil
 }
 
 func (t *textTable) each(yield func(key, value string) bool) {
