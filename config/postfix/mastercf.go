@@ -129,7 +129,7 @@ func (s *Service) problem(text string) {
 // columns takes the values of the first seven columns.
 func (s *Service) columns(line string) error {
 	invalid := func(field int) error {
-		text := fmt.Sprintf("invalid %s field %s in %s", fieldNames[field], quote(s.Raw[field]), quote(strings.Join(strings.Fields(line), " ")))
+		text := fmt.Sprintf("invalid %s field %s in %s", fieldNames[field], quote(s.Raw[field]), quote(Printable(line)))
 		return &SyntaxError{Pos: s.Pos, Text: text, Real: text}
 	}
 	s.Name, s.Type = s.Raw[FieldService], s.Raw[FieldType]
@@ -164,6 +164,16 @@ func (s *Service) columns(line string) error {
 		s.MaxProc = clampedInt(limit)
 	}
 	return nil
+}
+
+// Printable puts "?" for control characters, as Postfix does in its messages.
+func Printable(s string) string {
+	return strings.Map(func(c rune) rune {
+		if c < ' ' || c == 0x7f {
+			return '?'
+		}
+		return c
+	}, s)
 }
 
 // clampedInt reads digits; a number that does not fit counts as the greatest.

@@ -32,22 +32,26 @@ type usageScan struct {
 	c     *Config
 	usage *Usage
 	local map[*Service]map[string]bool // names valid within a service
+	old   map[string]bool              // names of the past that a default still looks at: unset, they are not undefined
 }
 
 // Usage follows every $name of every value. The error is a *MacroError, at which Postfix's postconf stops; what was found until
 // then is given all the same.
 func (c *Config) Usage() (*Usage, error) {
-	u := &usageScan{c: c, usage: &Usage{User: map[string]bool{}}, local: map[*Service]map[string]bool{}}
+	u := &usageScan{c: c, usage: &Usage{User: map[string]bool{}}, local: map[*Service]map[string]bool{}, old: map[string]bool{}}
 	err := u.all()
 	u.unused()
 	return u.usage, err
 }
 
 func (u *usageScan) all() error {
+	if err := u.defaults(); err != nil {
+		return err
+	}
 	if err := u.restrictionClasses(nil, u.c.view); err != nil {
 		return err
 	}
-	if err := u.mainValues(); err != nil {
+	if err := u.layer(nil, u.c.view, u.c.main); err != nil {
 		return err
 	}
 	for _, s := range u.c.services {
@@ -87,17 +91,21 @@ func (u *usageScan) restrictionClasses(s *Service, v *View) error {
 	return nil
 }
 
-// mainValues scans main.cf, then the defaults of parameters that main.cf does not set.
-func (u *usageScan) mainValues() error {
-	if err := u.layer(nil, u.c.view, u.c.main); err != nil {
-		return err
-	}
+// defaults scans the defaults of parameters that main.cf does not set.
+func (u *usageScan) defaults() error {
 	for _, name := range u.c.Names() {
 		p, _ := u.c.Parameter(name)
-		if _, set := u.c.view.assigned(name); set || p.Raw || p.Default == "" {
+		if p.Raw || p.Default == "" {
 			continue
 		}
-		if err := scanNames(p.Default, func(name string) { u.flag(nil, name) }); err != nil {
+		_, set := u.c.view.assigned(name)
+		err := scanNames(p.Default, func(used string) {
+			u.old[used] = true
+			if !set {
+				u.flag(nil, used)
+			}
+		})
+		if err != nil {
 			return fmt.Errorf("default of %s: %w", name, err)
 		}
 	}
@@ -110,7 +118,7 @@ func (u *usageScan) layer(s *Service, v *View, layer *mainFile) error {
 		if layer.last[e.name] != i {
 			continue
 		}
-		if p, known := u.c.Parameter(e.name); known && p.Raw {
+		if p, known := u.c.Parameter(e.name); known && p.Raw || ReadOnly(e.name) {
 			continue
 		}
 		err := scanNames(e.value, func(name string) {
@@ -126,7 +134,7 @@ func (u *usageScan) layer(s *Service, v *View, layer *mainFile) error {
 		if layer.last[e.name] != i {
 			continue
 		}
-		if p, known := u.c.Parameter(e.name); !known || p.Raw {
+		if p, known := u.c.Parameter(e.name); !known || p.Raw || ReadOnly(e.name) {
 			continue
 		}
 		value, err := v.Expand(e.value)
@@ -153,7 +161,7 @@ func (u *usageScan) flag(s *Service, name string) bool {
 		u.usage.User[name] = true
 		return true
 	}
-	return false
+	return u.old[name]
 }
 
 func (u *usageScan) unused() {
@@ -184,4 +192,13 @@ func (c *Config) Names() []string {
 	}
 	slices.SortFunc(names, cmp.Compare)
 	return names
+}
+
+// ReadOnly tells whether a parameter is set by the program alone: assigning it has no effect.
+func ReadOnly(name string) bool {
+	switch name {
+	case "process_id", "process_name", "service_name":
+		return true
+	}
+	return false
 }

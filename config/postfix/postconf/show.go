@@ -68,10 +68,7 @@ func (r *run) showMain() error {
 func (r *run) showParameter(name string) error {
 	view := r.config.View()
 	value, _, set := view.Raw(name)
-	if name == "process_name" || name == "service_name" {
-		set = false
-	}
-	if r.has('n') && !set {
+	if r.has('n') && (!set || postfix.ReadOnly(name)) {
 		return nil
 	}
 	p, known := r.config.Parameter(name)
