@@ -166,14 +166,15 @@ func (s *Service) columns(line string) error {
 	return nil
 }
 
-// Printable puts "?" for control characters, as Postfix does in its messages.
+// Printable puts "?" for bytes outside printable ASCII, as Postfix does in its messages.
 func Printable(s string) string {
-	return strings.Map(func(c rune) rune {
-		if c < ' ' || c == 0x7f {
-			return '?'
+	text := []byte(s)
+	for i, c := range text {
+		if c < ' ' || c > '~' {
+			text[i] = '?'
 		}
-		return c
-	}, s)
+	}
+	return string(text)
 }
 
 // clampedInt reads digits; a number that does not fit counts as the greatest.
@@ -202,11 +203,13 @@ func (s *Service) arguments(words []string) {
 			}
 			return
 		}
-		before, value, found := strings.Cut(word, "o")
+		flags, value, found := cutOption(word)
+		for _, flag := range flags {
+			s.RawArgs = append(s.RawArgs, flag)
+			s.Args = append(s.Args, flag)
+		}
 		switch {
-		case !found || before != "-":
-			s.RawArgs = append(s.RawArgs, word)
-			s.Args = append(s.Args, word)
+		case !found:
 			continue
 		case value == "" && i+1 < len(words):
 			i++
@@ -218,6 +221,18 @@ func (s *Service) arguments(words []string) {
 		}
 		s.override(value)
 	}
+}
+
+// cutOption takes a word of option letters apart: those without value, and what follows "o" in the same word.
+func cutOption(word string) (flags []string, value string, found bool) {
+	before, value, found := strings.Cut(word[1:], "o")
+	if !found || strings.Trim(before, "cdDlSuvVz") != "" {
+		return []string{word}, "", false
+	}
+	for _, letter := range before {
+		flags = append(flags, "-"+string(letter))
+	}
+	return flags, value, true
 }
 
 func (s *Service) override(text string) {

@@ -32,13 +32,12 @@ type usageScan struct {
 	c     *Config
 	usage *Usage
 	local map[*Service]map[string]bool // names valid within a service
-	old   map[string]bool              // names of the past that a default still looks at: unset, they are not undefined
 }
 
 // Usage follows every $name of every value. The error is a *MacroError, at which Postfix's postconf stops; what was found until
 // then is given all the same.
 func (c *Config) Usage() (*Usage, error) {
-	u := &usageScan{c: c, usage: &Usage{User: map[string]bool{}}, local: map[*Service]map[string]bool{}, old: map[string]bool{}}
+	u := &usageScan{c: c, usage: &Usage{User: map[string]bool{}}, local: map[*Service]map[string]bool{}}
 	err := u.all()
 	u.unused()
 	return u.usage, err
@@ -98,13 +97,10 @@ func (u *usageScan) defaults() error {
 		if p.Raw || p.Default == "" {
 			continue
 		}
-		_, set := u.c.view.assigned(name)
-		err := scanNames(p.Default, func(used string) {
-			u.old[used] = true
-			if !set {
-				u.flag(nil, used)
-			}
-		})
+		if _, set := u.c.view.assigned(name); set {
+			continue
+		}
+		err := scanNames(p.Default, func(used string) { u.flag(nil, used) })
 		if err != nil {
 			return fmt.Errorf("default of %s: %w", name, err)
 		}
@@ -161,7 +157,7 @@ func (u *usageScan) flag(s *Service, name string) bool {
 		u.usage.User[name] = true
 		return true
 	}
-	return u.old[name]
+	return false
 }
 
 func (u *usageScan) unused() {

@@ -60,6 +60,9 @@ func (r *run) masterChange(mode byte, argument string) (*masterChange, error) {
 			'P': "-Pe or -PX requires service_name/type/parameter",
 		}[mode])
 	}
+	if mode == 'P' && q.part == "*" {
+		return nil, fatalf("-Pe does not accept wild-card parameter name")
+	}
 	c := &masterChange{request: *q, argument: argument, value: value}
 	if !r.has('e') {
 		return c, nil
@@ -78,10 +81,7 @@ func (c *masterChange) newValue(mode byte, argument string) error {
 		}
 		c.entry = entryOf(s)
 	case 'P':
-		switch {
-		case c.part == "*":
-			return fatalf("-Pe does not accept wild-card parameter name")
-		case spaced:
+		if spaced {
 			return fatalf("-Pe does not accept whitespace in parameter value")
 		}
 	case 'F':

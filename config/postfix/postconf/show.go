@@ -23,6 +23,8 @@ func (r *run) showMain() error {
 	}
 	selected := func(name string) bool {
 		switch p, known := r.config.Parameter(name); {
+		case known && p.Past:
+			return user && r.config.View().IsSet(name)
 		case known && p.Prefix != "":
 			return service
 		case known:
