@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 )
 
@@ -132,6 +133,7 @@ func processNames(process, service string) *mainFile {
 	m := &mainFile{last: map[string]int{}}
 	m.set(entry{name: "process_name", value: process})
 	m.set(entry{name: "service_name", value: service})
+	m.set(entry{name: "process_id", value: strconv.Itoa(os.Getpid())})
 	return m
 }
 

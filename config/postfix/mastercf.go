@@ -129,7 +129,7 @@ func (s *Service) problem(text string) {
 // columns takes the values of the first seven columns.
 func (s *Service) columns(line string) error {
 	invalid := func(field int) error {
-		text := fmt.Sprintf("invalid %s field %s in %s", fieldNames[field], quote(s.Raw[field]), quote(strings.Join(strings.Fields(line), " ")))
+		text := fmt.Sprintf("invalid %s field %s in %s", fieldNames[field], quote(s.Raw[field]), quote(Printable(line)))
 		return &SyntaxError{Pos: s.Pos, Text: text, Real: text}
 	}
 	s.Name, s.Type = s.Raw[FieldService], s.Raw[FieldType]
@@ -166,6 +166,17 @@ func (s *Service) columns(line string) error {
 	return nil
 }
 
+// Printable puts "?" for bytes outside printable ASCII, as Postfix does in its messages.
+func Printable(s string) string {
+	text := []byte(s)
+	for i, c := range text {
+		if c < ' ' || c > '~' {
+			text[i] = '?'
+		}
+	}
+	return string(text)
+}
+
 // clampedInt reads digits; a number that does not fit counts as the greatest.
 func clampedInt(digits string) int {
 	const greatest = 1<<31 - 1
@@ -192,11 +203,13 @@ func (s *Service) arguments(words []string) {
 			}
 			return
 		}
-		before, value, found := strings.Cut(word, "o")
+		flags, value, found := cutOption(word)
+		for _, flag := range flags {
+			s.RawArgs = append(s.RawArgs, flag)
+			s.Args = append(s.Args, flag)
+		}
 		switch {
-		case !found || before != "-":
-			s.RawArgs = append(s.RawArgs, word)
-			s.Args = append(s.Args, word)
+		case !found:
 			continue
 		case value == "" && i+1 < len(words):
 			i++
@@ -208,6 +221,18 @@ func (s *Service) arguments(words []string) {
 		}
 		s.override(value)
 	}
+}
+
+// cutOption takes a word of option letters apart: those without value, and what follows "o" in the same word.
+func cutOption(word string) (flags []string, value string, found bool) {
+	before, value, found := strings.Cut(word[1:], "o")
+	if !found || strings.Trim(before, "cdDlSuvVz") != "" {
+		return []string{word}, "", false
+	}
+	for _, letter := range before {
+		flags = append(flags, "-"+string(letter))
+	}
+	return flags, value, true
 }
 
 func (s *Service) override(text string) {

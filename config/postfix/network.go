@@ -5,7 +5,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
 )
@@ -29,8 +28,6 @@ func (c *Config) dynamic(v *View, name string) string {
 		return defaultMydomain(v)
 	case "mynetworks":
 		return c.defaultNetworks(v)
-	case "process_id":
-		return strconv.Itoa(os.Getpid())
 	}
 	return ""
 }

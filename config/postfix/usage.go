@@ -44,10 +44,13 @@ func (c *Config) Usage() (*Usage, error) {
 }
 
 func (u *usageScan) all() error {
+	if err := u.defaults(); err != nil {
+		return err
+	}
 	if err := u.restrictionClasses(nil, u.c.view); err != nil {
 		return err
 	}
-	if err := u.mainValues(); err != nil {
+	if err := u.layer(nil, u.c.view, u.c.main); err != nil {
 		return err
 	}
 	for _, s := range u.c.services {
@@ -87,17 +90,18 @@ func (u *usageScan) restrictionClasses(s *Service, v *View) error {
 	return nil
 }
 
-// mainValues scans main.cf, then the defaults of parameters that main.cf does not set.
-func (u *usageScan) mainValues() error {
-	if err := u.layer(nil, u.c.view, u.c.main); err != nil {
-		return err
-	}
+// defaults scans the defaults of parameters that main.cf does not set.
+func (u *usageScan) defaults() error {
 	for _, name := range u.c.Names() {
 		p, _ := u.c.Parameter(name)
-		if _, set := u.c.view.assigned(name); set || p.Raw || p.Default == "" {
+		if p.Raw || p.Default == "" {
 			continue
 		}
-		if err := scanNames(p.Default, func(name string) { u.flag(nil, name) }); err != nil {
+		if _, set := u.c.view.assigned(name); set {
+			continue
+		}
+		err := scanNames(p.Default, func(used string) { u.flag(nil, used) })
+		if err != nil {
 			return fmt.Errorf("default of %s: %w", name, err)
 		}
 	}
@@ -110,7 +114,7 @@ func (u *usageScan) layer(s *Service, v *View, layer *mainFile) error {
 		if layer.last[e.name] != i {
 			continue
 		}
-		if p, known := u.c.Parameter(e.name); known && p.Raw {
+		if p, known := u.c.Parameter(e.name); known && p.Raw || ReadOnly(e.name) {
 			continue
 		}
 		err := scanNames(e.value, func(name string) {
@@ -126,7 +130,7 @@ func (u *usageScan) layer(s *Service, v *View, layer *mainFile) error {
 		if layer.last[e.name] != i {
 			continue
 		}
-		if p, known := u.c.Parameter(e.name); !known || p.Raw {
+		if p, known := u.c.Parameter(e.name); !known || p.Raw || ReadOnly(e.name) {
 			continue
 		}
 		value, err := v.Expand(e.value)
@@ -184,4 +188,13 @@ func (c *Config) Names() []string {
 	}
 	slices.SortFunc(names, cmp.Compare)
 	return names
+}
+
+// ReadOnly tells whether a parameter is set by the program alone: assigning it has no effect.
+func ReadOnly(name string) bool {
+	switch name {
+	case "process_id", "process_name", "service_name":
+		return true
+	}
+	return false
 }

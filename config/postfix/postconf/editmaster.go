@@ -11,9 +11,10 @@ import (
 // masterChange is what is to become of the entries that a request matches.
 type masterChange struct {
 	request
-	entry *entry // -Me: the new entry
-	value string // -Fe, -Pe
-	field int    // -Fe: index of the column
+	argument string // as given
+	entry    *entry // -Me: the new entry
+	value    string // -Fe, -Pe
+	field    int    // -Fe: index of the column
 }
 
 // editMaster changes, removes or comments out entries, columns or -o settings of master.cf.
@@ -59,7 +60,10 @@ func (r *run) masterChange(mode byte, argument string) (*masterChange, error) {
 			'P': "-Pe or -PX requires service_name/type/parameter",
 		}[mode])
 	}
-	c := &masterChange{request: *q, value: value}
+	if mode == 'P' && q.part == "*" {
+		return nil, fatalf("-Pe does not accept wild-card parameter name")
+	}
+	c := &masterChange{request: *q, argument: argument, value: value}
 	if !r.has('e') {
 		return c, nil
 	}
@@ -77,10 +81,7 @@ func (c *masterChange) newValue(mode byte, argument string) error {
 		}
 		c.entry = entryOf(s)
 	case 'P':
-		switch {
-		case c.part == "*":
-			return fatalf("-Pe does not accept wild-card parameter name")
-		case spaced:
+		if spaced {
 			return fatalf("-Pe does not accept whitespace in parameter value")
 		}
 	case 'F':
@@ -182,8 +183,8 @@ func (r *run) changeMaster(mode byte, path, text string, changes []*masterChange
 		case c.matched:
 		case mode == 'M' && r.has('e'):
 			out.WriteString(c.entry.format(true))
-		case r.has('e') || r.has('X') || r.has('#'):
-			r.warn("unmatched service_name/type: \"%s\"", c.service+"/"+c.kind)
+		case mode != 'M':
+			r.warn("unmatched service_name/type: \"%s\"", c.argument)
 		}
 	}
 	return out.String(), nil

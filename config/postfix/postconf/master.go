@@ -189,8 +189,13 @@ func (e *entry) items() (items []string, valued []bool, options int) {
 		word := e.arguments[i]
 		if !strings.HasPrefix(word, "-") || word == "--" {
 			options = len(items)
-			for _, argument := range e.arguments[i:] {
-				items = append(items, braced(argument))
+			for n, argument := range e.arguments[i:] {
+				item := braced(argument)
+				// The first argument stands without braces where it reads the same.
+				if words, closed := postfix.SplitQuoted(argument, blanks); n == 0 && closed && len(words) == 1 && words[0] == argument && argument[0] != '{' {
+					item = argument
+				}
+				items = append(items, item)
 				valued = append(valued, false)
 			}
 			return items, valued, options

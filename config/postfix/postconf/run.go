@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 
 	"postilion/config/postfix"
@@ -37,7 +39,7 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer, env func(stri
 	err := r.do(args, env)
 	if err != nil {
 		// What is still in the buffer is not shown, as a failing postconf does not show it either.
-		fmt.Fprintf(stderr, "postconf: fatal: %s\n", message(err))
+		fmt.Fprintf(stderr, "postconf: fatal: %s\n", postfix.Printable(message(err)))
 		return 1
 	}
 	if err := r.stdout.Flush(); err != nil {
@@ -57,7 +59,7 @@ func message(err error) string {
 }
 
 func (r *run) warn(format string, args ...any) {
-	fmt.Fprintf(r.stderr, "postconf: warning: "+format+"\n", args...)
+	fmt.Fprintf(r.stderr, "postconf: warning: %s\n", postfix.Printable(fmt.Sprintf(format, args...)))
 }
 
 func (r *run) do(args []string, env func(string) string) error {
@@ -144,7 +146,7 @@ func (r *run) readingWarnings() {
 			r.warn("master.cf: %s", text)
 		}
 	}
-	seen := map[string]string{}
+	seen := map[string]string{"config_directory": r.dir}
 	for _, a := range r.config.Assignments() {
 		if before, again := seen[a.Name]; again && before != a.Value && a.Pos.Line != 0 {
 			r.warn("%s, line %d: overriding earlier entry: %s=%s", a.Pos.File, a.Pos.Line, a.Name, before)
@@ -156,6 +158,7 @@ func (r *run) readingWarnings() {
 // follow works out the names in use and warns about undefined ones.
 func (r *run) follow() error {
 	usage, err := r.config.Usage()
+	r.flagReadOnly()
 	for _, u := range usage.Undefined {
 		r.warn("%s: undefined parameter: %s", r.file(u.Service), u.Name)
 	}
@@ -169,6 +172,26 @@ func (r *run) follow() error {
 		return fatalf("macro processing error")
 	}
 	return err
+}
+
+// flagReadOnly warns about assignments to what the program sets itself.
+func (r *run) flagReadOnly() {
+	value := map[string]string{}
+	for _, a := range r.config.Assignments() {
+		value[a.Name] = a.Value
+	}
+	for _, name := range slices.Sorted(maps.Keys(value)) {
+		if postfix.ReadOnly(name) {
+			r.warn("%s: read-only parameter assignment: %s=%s", r.config.MainFile(), name, value[name])
+		}
+	}
+	for _, s := range r.config.Services() {
+		for _, o := range s.Overrides {
+			if postfix.ReadOnly(o.Name) {
+				r.warn("%s: read-only parameter assignment: %s=%s", r.config.MasterFile(), o.Name, o.Value)
+			}
+		}
+	}
 }
 
 // flagUnused warns about assignments that nothing uses.

@@ -23,6 +23,8 @@ func (r *run) showMain() error {
 	}
 	selected := func(name string) bool {
 		switch p, known := r.config.Parameter(name); {
+		case known && p.Past:
+			return user && r.config.View().IsSet(name)
 		case known && p.Prefix != "":
 			return service
 		case known:
@@ -68,10 +70,7 @@ func (r *run) showMain() error {
 func (r *run) showParameter(name string) error {
 	view := r.config.View()
 	value, _, set := view.Raw(name)
-	if name == "process_name" || name == "service_name" {
-		set = false
-	}
-	if r.has('n') && !set {
+	if r.has('n') && (!set || postfix.ReadOnly(name)) {
 		return nil
 	}
 	p, known := r.config.Parameter(name)
