@@ -158,7 +158,10 @@ func (b *builder) openLogs(l *logs) error {
 // mailboxHalf builds what dovecot.conf asks for.
 func (b *builder) mailboxHalf() error {
 	view := b.dovecot.For(dovecot.Filter{})
-	var err error
+	err := os.MkdirAll(view.String("base_dir"), 0o755)
+	if err != nil {
+		return fmt.Errorf("%s: base_dir: %w", view.Where("base_dir"), err)
+	}
 	if b.accounts, err = newAccounts(view, b.dovecotLog); err != nil {
 		return err
 	}
@@ -169,6 +172,8 @@ func (b *builder) mailboxHalf() error {
 		switch protocol {
 		case "imap", "imaps":
 			err = b.imapEndpoints()
+		case "lmtp":
+			err = b.lmtpEndpoints()
 		case "none", "":
 		default:
 			b.dovecotLog.Warn(fmt.Sprintf("protocol %s is not served by this version", protocol))
