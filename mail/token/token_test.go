@@ -48,7 +48,7 @@ func TestParams(t *testing.T) {
 		"; a*0*=u''x; a*1=%":          "a*=u''x%25",
 		"; a*0=x; a*1*=y":             "a*=''xy",
 		"; a*0=x; a*2=y":              "a*0=x,a*2=y",
-		"; a; b=c;;; d=e; f=\"g":      "b=c,d=e",
+		"; a; b=c;;; d=e; f=\"g":      "d=e",
 		"; a*4294967296=x":            "a=x",
 		"; a=":                        "a=",
 		strings.Repeat("; a=b", 3000): strings.TrimSuffix(strings.Repeat("a=b,", 3000), ","),
