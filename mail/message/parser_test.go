@@ -166,6 +166,10 @@ func TestBadInputIsBounded(t *testing.T) {
 		{"10 MB of fields", "", 100_000, func(i int) string { return fmt.Sprintf("X-%d: %090d\r\n", i, i) }, 1, 1},
 		{"10 MB in one field", "To: ", 100_000, func(int) string { return strings.Repeat("a@b, ", 20) }, 1, 1},
 		{"10 MB of address fields", "", 100_000, func(int) string { return "To: " + strings.Repeat("a@b, ", 20) + "\r\n" }, 1, 1},
+		{
+			"30 MB of messages with many addresses", "Content-Type: multipart/digest; boundary=b\r\n\r\n", 4000,
+			func(int) string { return "--b\r\n\r\nTo: " + strings.Repeat("a,", 4000) + "\r\n\r\n" }, 8001, 3,
+		},
 		{"10 MB of parameters", "Content-Type: text/plain", 100_000, func(i int) string { return fmt.Sprintf(";\r\n a*%d=%090d", i, i) }, 1, 1},
 		{"10 MB of open comments", "From: ", 100, func(int) string { return strings.Repeat("(", 100_000) }, 1, 1},
 		{"a line of 100 MB in the body", "\r\n", 1000, func(int) string { return strings.Repeat("x", 100_000) }, 1, 1},
