@@ -8,8 +8,10 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"unicode"
 	"unicode/utf8"
 
+	"golang.org/x/text/unicode/norm"
 	"pgregory.net/rapid"
 )
 
@@ -147,6 +149,19 @@ func TestFold(t *testing.T) {
 	}
 	if got := string(Fold([]byte("a\xff\xfeb"))); got != "A\uFFFDB" {
 		t.Errorf("broken UTF-8 folds to %q", got)
+	}
+}
+
+// TestFoldIsNFKDOfTitleCase compares every character with the definition.
+func TestFoldIsNFKDOfTitleCase(t *testing.T) {
+	for r := rune(0); r <= unicode.MaxRune; r++ {
+		if !utf8.ValidRune(r) {
+			continue
+		}
+		want := norm.NFKD.String(string(unicode.ToTitle(r)))
+		if got := string(Fold([]byte(string(r)))); got != want {
+			t.Errorf("%U folds to %q, want %q", r, got, want)
+		}
 	}
 }
 
