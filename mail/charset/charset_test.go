@@ -8,8 +8,10 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"unicode"
 	"unicode/utf8"
 
+	"golang.org/x/text/unicode/norm"
 	"pgregory.net/rapid"
 )
 
@@ -99,7 +101,7 @@ func TestTransfer(t *testing.T) {
 func TestTransferIsBounded(t *testing.T) {
 	for _, encoding := range []string{"base64", "quoted-printable", "x-uuencode"} {
 		for _, piece := range []string{" ", "=", "a", "M", "= \t"} {
-			r := io.LimitReader(&endless{piece: []byte(strings.Repeat(piece, 1000))}, 20<<20)
+			r := io.LimitReader(&endless{piece: []byte(strings.Repeat(piece, 1000))}, 2<<20)
 			if _, err := io.Copy(io.Discard, NewTransferReader(r, encoding)); err != nil {
 				t.Errorf("%s of %q: %v", encoding, piece, err)
 			}
@@ -147,6 +149,19 @@ func TestFold(t *testing.T) {
 	}
 	if got := string(Fold([]byte("a\xff\xfeb"))); got != "A\uFFFDB" {
 		t.Errorf("broken UTF-8 folds to %q", got)
+	}
+}
+
+// TestFoldIsNFKDOfTitleCase compares every character with the definition.
+func TestFoldIsNFKDOfTitleCase(t *testing.T) {
+	for r := rune(0); r <= unicode.MaxRune; r++ {
+		if !utf8.ValidRune(r) {
+			continue
+		}
+		want := norm.NFKD.String(string(unicode.ToTitle(r)))
+		if got := string(Fold([]byte(string(r)))); got != want {
+			t.Errorf("%U folds to %q, want %q", r, got, want)
+		}
 	}
 }
 

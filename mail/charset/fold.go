@@ -12,6 +12,12 @@ import (
 // become U+FFFD, one for each run of them.
 func Fold(text []byte) []byte { return AppendFold(make([]byte, 0, len(text)), text) }
 
+// Hangul syllables are decomposed by rule, not by table.
+const (
+	hangulFirst = 0xAC00
+	hangulLast  = 0xD7A3
+)
+
 // AppendFold appends the fold of text to dst.
 func AppendFold(dst, text []byte) []byte {
 	for len(text) > 0 {
@@ -34,7 +40,13 @@ func AppendFold(dst, text []byte) []byte {
 		}
 		var one [utf8.UTFMax]byte
 		title := one[:utf8.EncodeRune(one[:], unicode.ToTitle(r))]
-		dst = append(dst, norm.NFKD.Bytes(title)...)
+		if parts := norm.NFKD.Properties(title).Decomposition(); parts != nil {
+			dst = append(dst, parts...)
+		} else if r >= hangulFirst && r <= hangulLast {
+			dst = norm.NFKD.Append(dst, title...)
+		} else {
+			dst = append(dst, title...)
+		}
 	}
 	return dst
 }

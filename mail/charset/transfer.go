@@ -103,14 +103,23 @@ const trailingMax = 1000
 
 func (q *quotedPrintable) Transform(dst, src []byte, atEOF bool) (nDst, nSrc int, err error) {
 	for nSrc < len(src) {
-		run := plainRun(src[nSrc:])
-		if n := min(run, len(dst)-nDst); n > 0 {
-			nDst += copy(dst[nDst:], src[nSrc:nSrc+n])
-			nSrc += n
-			continue
-		}
 		if nDst == len(dst) {
 			return nDst, nSrc, transform.ErrShortDst
+		}
+		c := src[nSrc]
+		if c > '=' || c != '=' && c != ' ' && c != '\t' || c == ' ' && nSrc+1 < len(src) && src[nSrc+1] > ' ' {
+			dst[nDst] = c
+			nDst++
+			nSrc++
+			continue
+		}
+		if c == '=' && len(src)-nSrc >= 3 {
+			if high, low := hexValue(src[nSrc+1]), hexValue(src[nSrc+2]); high < 16 && low < 16 {
+				dst[nDst] = high<<4 | low
+				nDst++
+				nSrc += 3
+				continue
+			}
 		}
 		piece, used := q.special(src[nSrc:], atEOF)
 		if used == 0 {
@@ -125,14 +134,7 @@ func (q *quotedPrintable) Transform(dst, src []byte, atEOF bool) (nDst, nSrc int
 	return nDst, nSrc, nil
 }
 
-func plainRun(src []byte) int {
-	if i := bytes.IndexAny(src, "= \t"); i >= 0 {
-		return i
-	}
-	return len(src)
-}
-
-// special decodes what begins with "=" or white space. It uses nothing when it needs to see more.
+// special decodes what begins with white space or with a "=" that stands for no byte. It uses nothing when it needs to see more.
 func (q *quotedPrintable) special(src []byte, atEOF bool) (piece []byte, used int) {
 	if src[0] != '=' {
 		i := blankRun(src)
@@ -143,11 +145,6 @@ func (q *quotedPrintable) special(src []byte, atEOF bool) (piece []byte, used in
 			return nil, i // white space at the end of a line was added on the way
 		}
 		return src[:i], i
-	}
-	if len(src) >= 3 {
-		if high, low := hexValue(src[1]), hexValue(src[2]); high < 16 && low < 16 {
-			return []byte{high<<4 | low}, 3
-		}
 	}
 	i := 1 + blankRun(src[1:])
 	switch {

@@ -121,10 +121,13 @@ func fromHex(c byte) byte {
 	return (c | 0x20 - 'a') + 10
 }
 
-// appendBase64 decodes as far as text is base64; padding may be missing.
+// appendBase64 decodes text up to its padding, which may be missing; what is not base64 is skipped.
 func appendBase64(dst, text []byte) []byte {
 	clean := make([]byte, 0, len(text))
 	for _, c := range text {
+		if c == '=' {
+			break
+		}
 		if c == '+' || c == '/' || c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z' {
 			clean = append(clean, c)
 		}

@@ -205,6 +205,10 @@ func (s *Scanner) Quoted(dst *[]byte) Outcome {
 			if s.Pos >= len(s.Text) {
 				return Broken
 			}
+			if s.Text[s.Pos] == '\n' {
+				s.Pos-- // a fold is never escaped
+				continue
+			}
 			*dst = appendText(*dst, s.Text[start:s.Pos-1])
 			start = s.Pos
 		}
