@@ -41,6 +41,8 @@ func (s *Store) deliver(d *store.Delivery) ([]store.Outcome, error) {
 		return nil, err
 	}
 	c.lock(slices.DeleteFunc(slices.Clone(run.accounts), func(a *account) bool { return a == nil })...)
+	// Whoever may have been first with this id to one of these accounts has noted it before the lock was free.
+	run.fresh = d.ID == "" || s.delivered.surelyNew(d.ID)
 	failed := false
 	for i := range d.Targets {
 		if run.outcomes[i].Err == nil {
@@ -68,7 +70,8 @@ type deliveryRun struct {
 	// shared is true when a prefix is not part of the body's rows.
 	shared     bool
 	references int
-	// marks are those planned in this run.
+	// fresh is true when no target can have had the delivery before; marks are those planned in this run.
+	fresh bool
 	marks []mark
 }
 
@@ -137,7 +140,7 @@ func (r *deliveryRun) plan(i int) error {
 	}
 	if r.delivery.ID != "" {
 		r.marks = append(r.marks, mark{name: name, mailbox: bc.box.row.id, uid: uid})
-		r.store.delivered.note(string(name.id()))
+		r.store.delivered.note(r.delivery.ID)
 		r.batch.Set(r.store.space, name.key(r.store.delivered.current(r.store)), r.marks[len(r.marks)-1].row())
 	}
 	r.references++
@@ -228,7 +231,7 @@ func (r *deliveryRun) duplicate(name deliveryName) (*mark, error) {
 			return &r.marks[i], nil
 		}
 	}
-	if r.store.delivered.surelyNew(string(name.id())) {
+	if r.fresh {
 		return nil, nil
 	}
 	for _, period := range r.store.delivered.periods() {

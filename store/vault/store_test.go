@@ -476,8 +476,8 @@ func TestIndexAgainstSlice(t *testing.T) {
 	var model []entry
 	next := store.UID(1)
 	random := func(n int) int { return int(uint64(next) * 2654435761 % uint64(n)) }
-	for step := range 400 {
-		for range random(60) + 1 {
+	for step := range 160 {
+		for range random(90) + 1 {
 			e := entry{uid: next, modSeq: store.ModSeq(step + 1)}
 			x, model = x.add(e), append(slices.Clone(model), e)
 			next += store.UID(1 + random(3))
