@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"postilion/kv"
 	"postilion/mail/message"
@@ -352,6 +353,62 @@ func TestFullDiskRefusesMail(t *testing.T) {
 	}
 }
 
+// TestFailedLog has the disk refuse the log under load: the owner is told, deliveries fail as a whole, and no acknowledged one is lost.
+func TestFailedLog(t *testing.T) {
+	memory := vfs.NewCrashableMem()
+	var broken atomic.Bool
+	fs := errorfs.Wrap(memory, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if broken.Load() && strings.HasSuffix(op.Path, ".log") && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
+			return syscall.EIO
+		}
+		return nil
+	}))
+	told := make(chan error, 1)
+	db, err := kv.Open("db", kv.Options{FS: fs, OnFatal: func(err error) { told <- err }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(db, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var acknowledged atomic.Int64
+	var group sync.WaitGroup
+	for worker := range 6 {
+		group.Go(func() {
+			for i := 0; ; i++ {
+				broken.CompareAndSwap(false, worker == 0 && i == 20)
+				outcomes, err := s.Deliver(context.Background(), &store.Delivery{ID: fmt.Sprint(worker, i), Content: zeros(100), Targets: []store.Target{
+					{Owner: store.Owner{User: "alice"}, Mailbox: store.Inbox}, {Owner: store.Owner{User: "bob"}, Mailbox: store.Inbox},
+				}})
+				if err != nil {
+					if !errors.Is(err, kv.ErrFailed) || outcomes != nil {
+						t.Errorf("deliver: %v, %v", outcomes, err)
+					}
+					return
+				}
+				acknowledged.Add(1)
+			}
+		})
+	}
+	group.Wait()
+	if err := <-told; !errors.Is(err, syscall.EIO) {
+		t.Errorf("told %v", err)
+	}
+	if err := errors.Join(s.Close(), db.Close()); err != nil {
+		t.Errorf("close: %v", err)
+	}
+	found := open(t, memory.CrashClone(vfs.CrashCloneCfg{}), "db", Options{})
+	defer found.Close()
+	consistent(t, found.Store)
+	for _, user := range []string{"alice", "bob"} {
+		view, err := inboxOf(t, found, user).View(context.Background())
+		if err != nil || int64(view.Len()) < acknowledged.Load() {
+			t.Errorf("%s has %d messages of %d that were acknowledged: %v", user, view.Len(), acknowledged.Load(), err)
+		}
+	}
+}
+
 func TestEntriesLeaveMemory(t *testing.T) {
 	s := open(t, vfs.NewMem(), "db", Options{})
 	defer s.Close()
@@ -466,8 +523,19 @@ func TestLimits(t *testing.T) {
 		t.Errorf("long user name: %v", err)
 	}
 	outcomes, err := s.Deliver(context.Background(), &store.Delivery{Content: zeros(5), Targets: []store.Target{{Owner: store.Owner{User: "bob"}, Mailbox: store.Inbox, Prefix: make([]byte, maxPrefix+1)}}})
-	if !errors.Is(err, store.ErrTooMany) {
+	if err != nil || !errors.Is(outcomes[0].Err, store.ErrTooMany) {
 		t.Errorf("long prefix: %v, %v", outcomes, err)
+	}
+	outcomes, err = s.Deliver(context.Background(), &store.Delivery{Content: zeros(5), Targets: []store.Target{
+		{Owner: store.Owner{User: "bob"}, Mailbox: "new", Create: true, Keywords: []string{"a", ""}},
+		{Owner: store.Owner{User: "bob"}, Mailbox: store.Inbox},
+		{Owner: store.Owner{User: ""}, Mailbox: store.Inbox},
+	}})
+	if err != nil || !errors.Is(outcomes[0].Err, store.ErrName) || outcomes[1].Err != nil || !errors.Is(outcomes[2].Err, store.ErrName) {
+		t.Errorf("impossible targets beside a possible one: %v, %v", outcomes, err)
+	}
+	if bob := inboxOf(t, s, "bob").(*handle).box.account; bob.boxes["new"] != nil {
+		t.Error("a mailbox was made for a target that failed")
 	}
 }
 
