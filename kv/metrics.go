@@ -36,7 +36,8 @@ func (db *DB) Metrics() Metrics {
 	for i := range m.Levels {
 		out.FlushedBytes += int64(m.Levels[i].TableBytesFlushed)
 		out.CompactedBytes += int64(m.Levels[i].TableBytesCompacted)
-		out.SeparatedBytes += int64(m.Levels[i].BlobBytesFlushed + m.Levels[i].BlobBytesCompacted)
+		// Pebble counts what a flush writes to blob files under both names.
+		out.SeparatedBytes += int64(m.Levels[i].BlobBytesCompacted)
 	}
 	var histogram dto.Metric
 	if m.LogWriter.FsyncLatency != nil && m.LogWriter.FsyncLatency.Write(&histogram) == nil {

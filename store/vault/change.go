@@ -207,11 +207,11 @@ func (c *change) numbers(bc *boxChange, names []string) ([]uint16, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkKeywords(names); err != nil {
+		return nil, err
+	}
 	var numbers []uint16
 	for _, name := range names {
-		if name == "" || len(name) > maxKeywordLen {
-			return nil, fmt.Errorf("%w: keyword of %d octets", store.ErrName, len(name))
-		}
 		number := slices.IndexFunc(known, func(other string) bool { return strings.EqualFold(other, name) })
 		if number < 0 {
 			if len(known) >= c.store.options.MaxKeywords {
@@ -225,6 +225,15 @@ func (c *change) numbers(bc *boxChange, names []string) ([]uint16, error) {
 	}
 	slices.Sort(numbers)
 	return slices.Compact(numbers), nil
+}
+
+func checkKeywords(names []string) error {
+	for _, name := range names {
+		if name == "" || len(name) > maxKeywordLen {
+			return fmt.Errorf("%w: keyword of %d octets", store.ErrName, len(name))
+		}
+	}
+	return nil
 }
 
 func (c *change) knownKeywords(bc *boxChange) ([]string, error) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"math/rand/v2"
 	"slices"
@@ -105,16 +106,9 @@ func readAll(t *testing.T, mailbox store.Mailbox, uid store.UID) []byte {
 		t.Fatal(err)
 	}
 	if len(content) > 5000 {
-		content = fmt.Appendf(nil, "%d octets, %x", len(content), checksum(content))
+		content = fmt.Appendf(nil, "%d octets, %x", len(content), crc32.ChecksumIEEE(content))
 	}
 	return content
-}
-
-func checksum(content []byte) (sum uint64) {
-	for _, c := range content {
-		sum = sum*31 + uint64(c)
-	}
-	return sum
 }
 
 var crashUsers = []string{"alice", "bob"}

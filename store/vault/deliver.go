@@ -23,7 +23,10 @@ func (s *Store) Deliver(ctx context.Context, d *store.Delivery) ([]store.Outcome
 	}
 	defer s.leave()
 	outcomes, err := s.deliver(d)
-	return outcomes, wrap("deliver", "", "", err)
+	if err != nil {
+		return nil, wrap("deliver", "", "", err)
+	}
+	return outcomes, nil
 }
 
 func (s *Store) deliver(d *store.Delivery) ([]store.Outcome, error) {
@@ -34,13 +37,15 @@ func (s *Store) deliver(d *store.Delivery) ([]store.Outcome, error) {
 	defer c.close()
 	run := &deliveryRun{change: c, delivery: d, outcomes: make([]store.Outcome, len(d.Targets)), accounts: make([]*account, len(d.Targets))}
 	defer run.release()
-	if err := run.acquire(); err != nil {
-		return nil, err
+	if possible, err := run.acquire(); err != nil || possible == 0 {
+		return run.outcomes, err
 	}
 	if err := run.putBody(); err != nil {
 		return nil, err
 	}
 	c.lock(slices.DeleteFunc(slices.Clone(run.accounts), func(a *account) bool { return a == nil })...)
+	// Whoever may have been first with this id to one of these accounts has noted it before the lock was free.
+	run.fresh = d.ID == "" || s.delivered.surelyNew(d.ID)
 	failed := false
 	for i := range d.Targets {
 		if run.outcomes[i].Err == nil {
@@ -68,19 +73,33 @@ type deliveryRun struct {
 	// shared is true when a prefix is not part of the body's rows.
 	shared     bool
 	references int
-	// marks are those planned in this run.
+	// fresh is true when no target can have had the delivery before; marks are those planned in this run.
+	fresh bool
 	marks []mark
 }
 
-func (r *deliveryRun) acquire() error {
+// acquire gets the accounts of the targets and returns how many targets have not failed by then.
+func (r *deliveryRun) acquire() (possible int, err error) {
 	for i, target := range r.delivery.Targets {
-		a, err := r.store.acquire(target.Owner.User)
-		if err != nil && !errors.Is(err, store.ErrName) && !errors.Is(err, store.ErrDamaged) {
-			return err
+		err := checkTarget(&target)
+		if err == nil {
+			r.accounts[i], err = r.store.acquire(target.Owner.User)
 		}
-		r.accounts[i], r.outcomes[i].Err = a, wrap("deliver", target.Owner.User, target.Mailbox, err)
+		if err != nil && r.store.db.Err() != nil {
+			return 0, err
+		}
+		if r.outcomes[i].Err = wrap("deliver", target.Owner.User, target.Mailbox, err); err == nil {
+			possible++
+		}
 	}
-	return nil
+	return possible, nil
+}
+
+func checkTarget(target *store.Target) error {
+	if len(target.Prefix) > maxPrefix {
+		return fmt.Errorf("%w: prefix of %d octets", store.ErrTooMany, len(target.Prefix))
+	}
+	return checkKeywords(target.Keywords)
 }
 
 func (r *deliveryRun) release() {
@@ -96,9 +115,6 @@ func (r *deliveryRun) putBody() (err error) {
 	r.shared = len(r.delivery.Targets) != 1
 	if !r.shared {
 		prefix = r.delivery.Targets[0].Prefix
-	}
-	if len(prefix) > maxPrefix {
-		return fmt.Errorf("%w: prefix of %d octets", store.ErrTooMany, len(prefix))
 	}
 	r.body, err = r.change.putBody(prefix, r.delivery.Content, r.delivery.Structure)
 	return err
@@ -137,7 +153,7 @@ func (r *deliveryRun) plan(i int) error {
 	}
 	if r.delivery.ID != "" {
 		r.marks = append(r.marks, mark{name: name, mailbox: bc.box.row.id, uid: uid})
-		r.store.delivered.note(string(name.id()))
+		r.store.delivered.note(r.delivery.ID)
 		r.batch.Set(r.store.space, name.key(r.store.delivered.current(r.store)), r.marks[len(r.marks)-1].row())
 	}
 	r.references++
@@ -228,7 +244,7 @@ func (r *deliveryRun) duplicate(name deliveryName) (*mark, error) {
 			return &r.marks[i], nil
 		}
 	}
-	if r.store.delivered.surelyNew(string(name.id())) {
+	if r.fresh {
 		return nil, nil
 	}
 	for _, period := range r.store.delivered.periods() {

@@ -33,21 +33,22 @@ const maxPlainID = 64
 // targetLen is how many octets stand for the target.
 const targetLen = 8
 
+// shortID is the id, or the beginning of a long one and the hash of its rest.
+func shortID(id string) string {
+	if len(id) <= maxPlainID {
+		return id
+	}
+	rest := sha256.Sum256([]byte(id[maxPlainID/2:]))
+	return id[:maxPlainID/2] + string(rest[:])
+}
+
 func nameDelivery(account uint64, mailbox, id string) deliveryName {
 	var buffer [256]byte
 	target := sha256.Sum256(append(binary.BigEndian.AppendUint64(buffer[:0], account), mailbox...))
-	name := make(deliveryName, 0, maxPlainID+targetLen)
-	if len(id) > maxPlainID {
-		rest := sha256.Sum256([]byte(id[maxPlainID/2:]))
-		name = append(append(name, id[:maxPlainID/2]...), rest[:]...)
-	} else {
-		name = append(name, id...)
-	}
-	return append(name, target[:targetLen]...)
+	id = shortID(id)
+	name := make(deliveryName, 0, len(id)+targetLen)
+	return append(append(name, id...), target[:targetLen]...)
 }
-
-// id is the part that comes from the delivery's id.
-func (n deliveryName) id() []byte { return n[:len(n)-targetLen] }
 
 func (n deliveryName) key(period uint32) []byte {
 	return append(binary.BigEndian.AppendUint32(append(make([]byte, 0, 8+len(n)), rowDelivered), period), n...)
@@ -73,6 +74,7 @@ const recentIDs = 8192
 
 // surelyNew tells whether no row can have this id.
 func (d *delivered) surelyNew(id string) bool {
+	id = shortID(id)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	_, known := d.recent[id]
@@ -81,6 +83,7 @@ func (d *delivered) surelyNew(id string) bool {
 
 // note remembers an id whose row is about to be started.
 func (d *delivered) note(id string) {
+	id = shortID(id)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if _, known := d.recent[id]; known {

@@ -13,8 +13,10 @@
 //
 // A body is kept once for all mailboxes that have it, in rows of at most 256 KiB. Rows of large messages are written ahead
 // in batches of their own, so a message of any size passes through in constant memory; a mark that goes with the first and that the last removes
-// lets Open collect what a crash left. Bodies ride in the same log as everything else (a second file to flush costs
-// more than it saves), and Pebble's value separation keeps them out of compaction: see BENCHMARKS.md for the figures.
+// lets Open collect what a crash left. Bodies ride in the same log as everything else, since a second file to flush costs more than it saves,
+// and come to rest in blob files (kv.Options.SeparateFrom). Measured with 150,000 messages of 4 KiB for 200 mailboxes from 50 goroutines: with the
+// bodies in the tree compaction wrote 1.98 times their size and a delivery took 99 us of processor time, all included; beside it
+// 0.09 times and 60 us, at more than twice the rate. They are not compressed beyond what Pebble does for blocks.
 //
 // It is not a server: it knows no names of protocols, and who may open an account is the caller's business.
 package vault
