@@ -157,6 +157,10 @@ func (r *run) readingWarnings() {
 
 // follow works out the names in use and warns about undefined ones.
 func (r *run) follow() error {
+	// Postfix looks at the level, for the default of mynetworks_style, before it looks at any other value.
+	if _, err := r.expand(r.config.View(), "$mynetworks_style"); err != nil {
+		return err
+	}
 	usage, err := r.config.Usage()
 	r.flagReadOnly()
 	for _, u := range usage.Undefined {
