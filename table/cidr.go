@@ -58,10 +58,10 @@ func cidrRule(r *rules, l LogicalLine) error {
 	}
 	if rest, ok := keyword(l.Text, "endif"); ok {
 		switch {
-		case len(r.open) == 0:
-			return errors.New("ENDIF without IF")
 		case rest != "":
 			return errors.New("garbage after ENDIF")
+		case len(r.open) == 0:
+			return errors.New("ENDIF without IF")
 		}
 		r.endif(l.Number)
 		return nil

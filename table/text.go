@@ -39,7 +39,9 @@ func (t *textTable) each(yield func(key, value string) bool) {
 // Record is one entry of a text source.
 type Record struct {
 	Key, Value string
-	Line       int
+	// Written is the key before folding.
+	Written string
+	Line    int
 }
 
 // RecordError says why a logical line of a text source is no entry. Its text is what Postfix prints after the place.
@@ -98,13 +100,14 @@ func ReadRecords(r io.Reader, path, ignoring string, options *Options, each func
 		if !options.Aliases && strings.HasSuffix(key, ":") {
 			options.warn("%s, line %d: record is in \"key: value\" format; is this an alias file?", path, l.Number)
 		}
+		written := key
 		if !options.NoFold {
 			key = foldKey(key, !options.NoUTF8)
 		}
 		if count++; count > MaxEntries {
 			return fmt.Errorf("%s: more than %d entries", path, MaxEntries)
 		}
-		return each(Record{key, value, l.Number})
+		return each(Record{key, value, written, l.Number})
 	}
 	return ReadLines(r, line, func(text string) {
 		options.warn("%s: logical line must not start with whitespace: \"%s\"", path, Printable(shorten(text, 30)))
@@ -129,7 +132,7 @@ func (t *opened) readText(name string, options *Options) error {
 	table := &textTable{path: path, entries: map[string]textEntry{}}
 	err = ReadRecords(file, path, " -- ignoring this line", options, func(r Record) error {
 		if _, double := table.entries[r.Key]; double {
-			options.warn("%s, line %d: duplicate entry: \"%s\"", path, r.Line, Printable(r.Key))
+			options.warn("%s, line %d: duplicate entry: \"%s\"", path, r.Line, Printable(r.Written))
 			return nil
 		}
 		if options.ValuesAreFiles {

@@ -97,6 +97,7 @@ func (p *perlParser) member(set *Set) error {
 	case class != nil:
 		return p.fail("invalid range in character class")
 	case hi < lo:
+		p.i--
 		return p.fail("range out of order in character class")
 	}
 	set.AddRange(lo, hi, p.fold())
