@@ -296,7 +296,6 @@ func (p *perlParser) atom() (n *Node, quantifiable bool, err error) {
 		p.i++
 		return p.dollar(), false, nil
 	case '*', '+', '?':
-		p.i++
 		return nil, false, p.fail("quantifier does not follow a repeatable item")
 	case '{':
 		_, _, length, err := p.quantifier()

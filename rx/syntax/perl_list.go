@@ -116,7 +116,6 @@ func (p *perlParser) rangeFollows() bool {
 
 func (p *perlParser) noRangeAfterClass() error {
 	if p.rangeFollows() {
-		p.i++
 		return p.fail("invalid range in character class")
 	}
 	return nil
@@ -189,6 +188,7 @@ func (p *perlParser) namedClass() (*Set, error) {
 		set, ok = setOf(func(b byte) bool { return b < 0x80 }), true
 	}
 	if !ok {
+		p.i += 2
 		return nil, p.fail("unknown POSIX class name")
 	}
 	if p.fold() && (name == "upper" || name == "lower") {
