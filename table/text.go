@@ -49,6 +49,9 @@ type RecordError struct{ Reason string }
 
 func (e *RecordError) Error() string { return e.Reason }
 
+// ignoringLine ends the warnings about lines that are left out.
+const ignoringLine = " -- ignoring this line"
+
 // SplitRecord takes "key value" apart. The key may be quoted, and keeps its quotes.
 func SplitRecord(line string) (key, value string, err error) {
 	i, quoted := 0, false
@@ -63,7 +66,7 @@ func SplitRecord(line string) (key, value string, err error) {
 		}
 	}
 	if quoted {
-		return "", "", &RecordError{"unbalanced '\"' in '" + Printable(line) + "'"}
+		return "", "", &RecordError{"unbalanced '\"' in '" + Printable(line) + "'" + ignoringLine}
 	}
 	key, value = line[:i], strings.Trim(line[i:], blanks)
 	if key == "" || value == "" {
@@ -90,11 +93,11 @@ func ReadRecords(r io.Reader, path, ignoring string, options *Options, each func
 		}
 		key, value, err := split(strings.TrimRight(l.Text, blanks))
 		if err != nil {
-			tail := ignoring
-			if options.Aliases {
-				tail = ""
+			reason := err.Error()
+			if !options.Aliases && !strings.HasSuffix(reason, ignoringLine) {
+				reason += ignoring
 			}
-			options.warn("%s, line %d: %v%s", path, l.Number, err, tail)
+			options.warn("%s, line %d: %s", path, l.Number, reason)
 			return nil
 		}
 		if !options.Aliases && strings.HasSuffix(key, ":") {
@@ -130,7 +133,7 @@ func (t *opened) readText(name string, options *Options) error {
 	}
 	defer file.Close()
 	table := &textTable{path: path, entries: map[string]textEntry{}}
-	err = ReadRecords(file, path, " -- ignoring this line", options, func(r Record) error {
+	err = ReadRecords(file, path, ignoringLine, options, func(r Record) error {
 		if _, double := table.entries[r.Key]; double {
 			options.warn("%s, line %d: duplicate entry: \"%s\"", path, r.Line, Printable(r.Written))
 			return nil
