@@ -54,7 +54,7 @@ func TestErrorsNameOffsetAndReason(t *testing.T) {
 		want     Error
 	}{
 		{Perl, `unclosed(`, Error{Offset: 9, Reason: "missing closing parenthesis"}},
-		{Perl, `(?<=a+)b`, Error{Offset: 4, Reason: "lookbehind assertion is not fixed length"}},
+		{Perl, `(?<=a+)b`, Error{Offset: 0, Reason: "lookbehind assertion is not fixed length"}},
 		{Perl, `a)`, Error{Offset: 1, Reason: "unmatched closing parenthesis"}},
 		{Perl, `a\`, Error{Offset: 2, Reason: `\ at end of pattern`}},
 		{Perl, `(?R)`, Error{Offset: 2, Reason: "recursion and subroutine calls are not supported"}},

@@ -13,14 +13,64 @@ import (
 type address = netip.Addr
 
 // cidrTable answers from address ranges; a key that is no address is not found.
-type cidrTable struct{ rules *rules }
+type cidrTable struct {
+	rules *rules
+	// index gives the first rule of each range, nil when the table has conditions or negations; lengths are the prefix
+	// lengths that occur, of IPv4 and of IPv6.
+	index   map[netip.Prefix]int32
+	lengths [2][]int
+}
+
+// indexRules makes long plain lists, such as published block lists, cost one probe for each prefix length.
+func (t *cidrTable) indexRules() {
+	index := make(map[netip.Prefix]int32, len(t.rules.list))
+	seen := [2][129]bool{}
+	for i := range t.rules.list {
+		c, ok := t.rules.list[i].matcher.(*cidrRange)
+		if !ok || t.rules.list[i].kind != ruleMatch || c.negate {
+			return
+		}
+		if _, double := index[c.prefix]; !double {
+			index[c.prefix] = int32(i)
+		}
+		if family := familyOf(c.prefix.Addr()); !seen[family][c.prefix.Bits()] {
+			seen[family][c.prefix.Bits()] = true
+			t.lengths[family] = append(t.lengths[family], c.prefix.Bits())
+		}
+	}
+	t.index = index
+}
+
+func familyOf(addr netip.Addr) int {
+	if addr.Is4() {
+		return 0
+	}
+	return 1
+}
 
 func (t cidrTable) find(_ context.Context, key string) (answer, bool, error) {
 	addr, err := netip.ParseAddr(key)
 	if err != nil || addr.Zone() != "" {
 		return answer{}, false, nil
 	}
-	return t.rules.evaluate(&ruleKey{addr: addr})
+	if t.index == nil {
+		return t.rules.evaluate(&ruleKey{addr: addr})
+	}
+	first := int32(len(t.rules.list))
+	for _, bits := range t.lengths[familyOf(addr)] {
+		prefix, err := addr.Prefix(bits)
+		if err != nil {
+			continue
+		}
+		if i, ok := t.index[prefix]; ok && i < first {
+			first = i
+		}
+	}
+	if int(first) == len(t.rules.list) {
+		return answer{}, false, nil
+	}
+	rule := &t.rules.list[first]
+	return answer{value: rule.matcher.(*cidrRange).value, path: t.rules.name, line: rule.line}, true, nil
 }
 
 // cidrRange is the condition of a rule. A range and an address of different families never match, negated or not.
@@ -44,7 +94,9 @@ func (t *opened) openCIDR(name string, options *Options) error {
 	if err != nil {
 		return err
 	}
-	t.finder = cidrTable{r}
+	c := cidrTable{rules: r}
+	c.indexRules()
+	t.finder = c
 	return nil
 }
 
@@ -58,10 +110,10 @@ func cidrRule(r *rules, l LogicalLine) error {
 	}
 	if rest, ok := keyword(l.Text, "endif"); ok {
 		switch {
-		case len(r.open) == 0:
-			return errors.New("ENDIF without IF")
 		case rest != "":
 			return errors.New("garbage after ENDIF")
+		case len(r.open) == 0:
+			return errors.New("ENDIF without IF")
 		}
 		r.endif(l.Number)
 		return nil

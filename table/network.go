@@ -215,8 +215,8 @@ func (t *opened) openSocketmap(name string) error {
 	switch network {
 	case "inet":
 		network = "tcp"
-		if host, port, err := net.SplitHostPort(address); err != nil || port == "" {
-			return fmt.Errorf("%s%s: need host:port", host, address)
+		if _, port, err := net.SplitHostPort(address); err != nil || port == "" {
+			return fmt.Errorf("%s: need host:port", address)
 		}
 	case "unix":
 	default:

@@ -124,7 +124,9 @@ func (e *QueryError) Error() string { return fmt.Sprintf("table %s: query error:
 func (e *QueryError) Unwrap() error { return e.Err }
 
 // ErrApplication is the cause of every failure of a fail: table.
-var ErrApplication = errors.New("Application error") //nolint:staticcheck // the text is an interface fact
+//
+//lint:ignore ST1005 the text is what scripts see
+var ErrApplication = errors.New("Application error")
 
 // finder is one type of table.
 type finder interface {

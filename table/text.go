@@ -39,13 +39,18 @@ func (t *textTable) each(yield func(key, value string) bool) {
 // Record is one entry of a text source.
 type Record struct {
 	Key, Value string
-	Line       int
+	// Written is the key before folding.
+	Written string
+	Line    int
 }
 
 // RecordError says why a logical line of a text source is no entry. Its text is what Postfix prints after the place.
 type RecordError struct{ Reason string }
 
 func (e *RecordError) Error() string { return e.Reason }
+
+// ignoringLine ends the warnings about lines that are left out.
+const ignoringLine = " -- ignoring this line"
 
 // SplitRecord takes "key value" apart. The key may be quoted, and keeps its quotes.
 func SplitRecord(line string) (key, value string, err error) {
@@ -61,7 +66,7 @@ func SplitRecord(line string) (key, value string, err error) {
 		}
 	}
 	if quoted {
-		return "", "", &RecordError{"unbalanced '\"' in '" + Printable(line) + "'"}
+		return "", "", &RecordError{"unbalanced '\"' in '" + Printable(line) + "'" + ignoringLine}
 	}
 	key, value = line[:i], strings.Trim(line[i:], blanks)
 	if key == "" || value == "" {
@@ -88,23 +93,24 @@ func ReadRecords(r io.Reader, path, ignoring string, options *Options, each func
 		}
 		key, value, err := split(strings.TrimRight(l.Text, blanks))
 		if err != nil {
-			tail := ignoring
-			if options.Aliases {
-				tail = ""
+			reason := err.Error()
+			if !options.Aliases && !strings.HasSuffix(reason, ignoringLine) {
+				reason += ignoring
 			}
-			options.warn("%s, line %d: %v%s", path, l.Number, err, tail)
+			options.warn("%s, line %d: %s", path, l.Number, reason)
 			return nil
 		}
 		if !options.Aliases && strings.HasSuffix(key, ":") {
 			options.warn("%s, line %d: record is in \"key: value\" format; is this an alias file?", path, l.Number)
 		}
+		written := key
 		if !options.NoFold {
 			key = foldKey(key, !options.NoUTF8)
 		}
 		if count++; count > MaxEntries {
 			return fmt.Errorf("%s: more than %d entries", path, MaxEntries)
 		}
-		return each(Record{key, value, l.Number})
+		return each(Record{key, value, written, l.Number})
 	}
 	return ReadLines(r, line, func(text string) {
 		options.warn("%s: logical line must not start with whitespace: \"%s\"", path, Printable(shorten(text, 30)))
@@ -127,9 +133,9 @@ func (t *opened) readText(name string, options *Options) error {
 	}
 	defer file.Close()
 	table := &textTable{path: path, entries: map[string]textEntry{}}
-	err = ReadRecords(file, path, " -- ignoring this line", options, func(r Record) error {
+	err = ReadRecords(file, path, ignoringLine, options, func(r Record) error {
 		if _, double := table.entries[r.Key]; double {
-			options.warn("%s, line %d: duplicate entry: \"%s\"", path, r.Line, Printable(r.Key))
+			options.warn("%s, line %d: duplicate entry: \"%s\"", path, r.Line, Printable(r.Written))
 			return nil
 		}
 		if options.ValuesAreFiles {

@@ -242,7 +242,7 @@ func (p *perlParser) quantifier() (least, most, length int, err error) {
 		return 0, 0, 0, &Error{p.i + 1 + min(end, 6), "number too big in {} quantifier"}
 	}
 	if most >= 0 && most < least {
-		return 0, 0, 0, &Error{p.i + end + 2, "numbers out of order in {} quantifier"}
+		return 0, 0, 0, &Error{p.i + end + 1, "numbers out of order in {} quantifier"}
 	}
 	return least, most, end + 2, nil
 }
@@ -296,7 +296,6 @@ func (p *perlParser) atom() (n *Node, quantifiable bool, err error) {
 		p.i++
 		return p.dollar(), false, nil
 	case '*', '+', '?':
-		p.i++
 		return nil, false, p.fail("quantifier does not follow a repeatable item")
 	case '{':
 		_, _, length, err := p.quantifier()
@@ -411,7 +410,7 @@ func (p *perlParser) wrap(op Op, negate bool) (*Node, bool, error) {
 		return nil, false, err
 	}
 	if op == OpLookbehind {
-		p.behind = append(p.behind, lookbehind{n, start})
+		p.behind = append(p.behind, lookbehind{n, start - len("(?<=")})
 	}
 	return &Node{Op: op, Negate: negate, Sub: []*Node{n}}, true, nil
 }

@@ -228,6 +228,7 @@ func (p *perlParser) escapedByte(inList bool) (byte, error) {
 		return 0, p.fail(`PCRE2 does not support \F, \L, \l, \N{name}, \U, or \u`)
 	}
 	if isLetter(c) {
+		p.i--
 		return 0, p.fail(`unrecognized character follows \`)
 	}
 	return c, nil
@@ -308,7 +309,7 @@ func (p *perlParser) bracedNumber(base int) (byte, error) {
 		}
 		n = n*base + hexValue(c)
 		if n > 0xff {
-			p.i += 1 + i
+			p.i += 2 + i
 			return 0, p.fail(`character code point value in \x{} or \o{} is too large`)
 		}
 	}

@@ -129,7 +129,7 @@ func (p *perlParser) name(end byte) (string, error) {
 	case name == "":
 		return "", p.fail("subpattern name expected")
 	case isDigit(name[0]):
-		p.i = start + 1
+		p.i = start
 		return "", p.fail("subpattern name must start with a non-digit")
 	case len(name) > 32:
 		return "", p.fail("subpattern name is too long (maximum 32 code units)")
@@ -142,13 +142,13 @@ func (p *perlParser) name(end byte) (string, error) {
 
 func (p *perlParser) backrefName(name string) *Node {
 	n := &Node{Op: OpBackref, Fold: p.fold()}
-	p.pending = append(p.pending, reference{n, name, p.i})
+	p.pending = append(p.pending, reference{n, name, p.i - 1 - len(name)})
 	return n
 }
 
 func (p *perlParser) backref(index int) *Node {
 	n := &Node{Op: OpBackref, Fold: p.fold(), Index: index}
-	p.pending = append(p.pending, reference{n, "", p.i})
+	p.pending = append(p.pending, reference{n, "", p.i - 1})
 	return n
 }
 
@@ -183,6 +183,7 @@ func (p *perlParser) options() (*Node, bool, error) {
 			off = true
 		default:
 			if !p.option(c, !off) {
+				p.i--
 				return nil, false, p.fail("unrecognized character after (? or (?-")
 			}
 		}
@@ -276,7 +277,7 @@ func (p *perlParser) condition(n *Node) error {
 		if n.Index <= 0 {
 			return p.fail("reference to non-existent subpattern")
 		}
-		p.pending = append(p.pending, reference{n, "", p.i})
+		p.pending = append(p.pending, reference{n, "", p.i - 1})
 		p.i += end + 1
 		return nil
 	}

@@ -97,6 +97,7 @@ func (p *perlParser) member(set *Set) error {
 	case class != nil:
 		return p.fail("invalid range in character class")
 	case hi < lo:
+		p.i--
 		return p.fail("range out of order in character class")
 	}
 	set.AddRange(lo, hi, p.fold())
@@ -115,7 +116,6 @@ func (p *perlParser) rangeFollows() bool {
 
 func (p *perlParser) noRangeAfterClass() error {
 	if p.rangeFollows() {
-		p.i++
 		return p.fail("invalid range in character class")
 	}
 	return nil
@@ -188,6 +188,7 @@ func (p *perlParser) namedClass() (*Set, error) {
 		set, ok = setOf(func(b byte) bool { return b < 0x80 }), true
 	}
 	if !ok {
+		p.i += 2
 		return nil, p.fail("unknown POSIX class name")
 	}
 	if p.fold() && (name == "upper" || name == "lower") {

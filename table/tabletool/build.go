@@ -67,7 +67,7 @@ func (c *command) write(name, path string, source io.Reader, model fs.FileInfo, 
 	}
 	options := c.tableOptions()
 	options.Aliases = c.aliases
-	err = table.ReadRecords(source, name, c.ignoring(), &options, func(r table.Record) error {
+	err = table.ReadRecords(source, name, "", &options, func(r table.Record) error {
 		return c.put(index, path, r)
 	})
 	if err != nil {
@@ -80,9 +80,6 @@ func (c *command) write(name, path string, source io.Reader, model fs.FileInfo, 
 	}
 	return index.Save(path, model)
 }
-
-// ignoring ends the warning about a line that is no entry.
-func (c *command) ignoring() string { return "" }
 
 func (c *command) masterName() string {
 	if name := c.parameter("myhostname", ""); name != "" {
@@ -123,5 +120,6 @@ func cannotBuild(kind, name string) error {
 	case !slices.Contains(table.Types(), kind):
 		return fmt.Errorf("unsupported dictionary type: %s. Is the postfix-%s package installed?", kind, kind)
 	}
+	//lint:ignore ST1005 the text is what scripts see
 	return fmt.Errorf("unsupported dictionary type: %s does not support bulk-mode creation.", kind)
 }
