@@ -32,7 +32,12 @@ type lineState struct {
 	unclean bool
 }
 
-var lineEnd = []byte("\r\n")
+// What is handed out where the input does not hold it; nobody changes it.
+var (
+	lineEnd     = []byte("\r\n")
+	straySpaces = bytes.Repeat([]byte{' '}, 4096)
+	strayCRs    = bytes.Repeat([]byte{'\r'}, 4096)
+)
 
 // beginBody goes on after CheckData was permitted.
 func (s *Server) beginBody() {
@@ -215,8 +220,10 @@ func (s *Server) scan(in []byte) (n int, data []byte, end bool) {
 		switch c := in[n]; {
 		case c == '\r':
 			l.inLine = true
-			l.returns++
-			n++
+			for n < len(in) && in[n] == '\r' {
+				l.returns++
+				n++
+			}
 		case c == '\n' && l.returns > 1 && s.peer.BareNewline != BareNewlineAllow:
 			return n, s.strayReturns(1), false
 		case c == '\n':
@@ -274,13 +281,12 @@ func untilLineEnd(in []byte) int {
 
 // strayReturns hands out the CRs that turned out to stand inside a line, but for some.
 func (s *Server) strayReturns(keep int) []byte {
-	const spaces, returns = "                ", "\r\r\r\r\r\r\r\r\r\r\r\r\r\r\r\r"
 	l := &s.body.lines
 	l.inLine, l.dot = true, false
-	n := min(l.returns-keep, len(spaces))
+	n := min(l.returns-keep, len(straySpaces))
 	l.returns -= n
 	if s.settings.ReplaceStrayCR {
-		return []byte(spaces[:n])
+		return straySpaces[:n]
 	}
-	return []byte(returns[:n])
+	return strayCRs[:n]
 }

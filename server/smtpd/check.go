@@ -6,8 +6,8 @@ import (
 	"crypto/tls"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -49,7 +49,7 @@ func (x *session) check(ctx context.Context, event smtp.Event) {
 
 func (x *session) checkMail(ctx context.Context, mail *envelope.Envelope) {
 	if x.overLimit(MessageRate, "Message delivery request rate") {
-		x.engine.Refuse("450 4.7.1 Error: too much mail from " + strings.TrimPrefix(x.peer.literal(), "IPv6:"))
+		x.engine.Refuse("450 4.7.1 Error: too much mail from " + x.peer.text)
 		return
 	}
 	if x.options.QueueSpace != nil && !x.options.QueueSpace(x.engine.Size()) {
@@ -62,20 +62,24 @@ func (x *session) checkMail(ctx context.Context, mail *envelope.Envelope) {
 	f.Recipient, f.RecipientCount, f.QueueID = "", 0, ""
 	x.sequence++
 	arrival := x.options.Now()
-	f.Instance = fmt.Sprintf("%x.%x.%x.%x", sessionNumber(x), arrival.Unix(), arrival.Nanosecond()/1000, x.sequence)
+	f.Instance = x.instance(arrival)
 	x.message = transaction{session: x, arrival: arrival}
 	x.decide(ctx, policy.Mail)
 }
 
-// sessionNumber stands for Postfix's process number in instance names.
-func sessionNumber(x *session) uint16 {
-	sum := sha256.Sum256([]byte(x.peer.client + x.peer.port))
-	return uint16(sum[0])<<8 | uint16(sum[1])
+// instance names a transaction for policy services: session, time and number, in hexadecimal.
+func (x *session) instance(arrival time.Time) string {
+	var buffer [64]byte
+	out := strconv.AppendInt(buffer[:0], x.number, 16)
+	for _, n := range []int64{arrival.Unix(), int64(arrival.Nanosecond() / 1000), int64(x.sequence)} {
+		out = strconv.AppendInt(append(out, '.'), n, 16)
+	}
+	return string(out)
 }
 
 func (x *session) checkRcpt(ctx context.Context, recipient string, count int) {
 	if x.overLimit(RecipientRate, "Recipient address rate") {
-		x.engine.Refuse("450 4.7.1 Error: too many recipients from " + strings.TrimPrefix(x.peer.literal(), "IPv6:"))
+		x.engine.Refuse("450 4.7.1 Error: too many recipients from " + x.peer.text)
 		return
 	}
 	x.facts.Recipient, x.facts.RecipientCount = recipient, count
@@ -182,7 +186,7 @@ func (x *session) checkTLS() {
 		return
 	}
 	if x.overLimit(NewTLSRate, "New TLS session rate") {
-		x.engine.Refuse("421 4.7.0 " + x.options.Hostname + " Error: too many new TLS sessions from " + strings.TrimPrefix(x.peer.literal(), "IPv6:"))
+		x.engine.Refuse("421 4.7.0 " + x.options.Hostname + " Error: too many new TLS sessions from " + x.peer.text)
 		return
 	}
 	x.engine.Permit()

@@ -25,6 +25,7 @@ type Server struct {
 	perHost  map[netip.Addr]int
 	group    sync.WaitGroup
 	closing  atomic.Bool
+	started  atomic.Int64
 	buffers  sync.Pool
 	dates    dateCache
 	lines    sessionLines

@@ -56,6 +56,7 @@ type session struct {
 	connEffects  []policy.Effect
 	discardAll   bool
 	message      transaction
+	number       int64
 	sequence     int
 	requestEnd   time.Time
 	messageBegan time.Time
@@ -72,7 +73,7 @@ type session struct {
 }
 
 func newSession(server *Server, conn net.Conn) *session {
-	x := &session{server: server, options: &server.options, lines: &server.lines, conn: conn}
+	x := &session{number: server.started.Add(1), server: server, options: &server.options, lines: &server.lines, conn: conn}
 	x.engine = smtp.NewServer(&x.options.Settings)
 	return x
 }

@@ -134,7 +134,7 @@ func (t *transaction) mail() *Mail {
 		Name: x.peer.name, Port: x.peer.port, Helo: x.engine.Helo(), Protocol: x.engine.Protocol(), User: x.peer.user, Method: x.peer.method,
 	}
 	if x.peer.address.IsValid() {
-		e.Client.Address = x.peer.address.String()
+		e.Client.Address = x.peer.text
 	}
 	if x.tls != nil {
 		d := describeTLS(x.tls)
