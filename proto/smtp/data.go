@@ -158,12 +158,11 @@ func (s *Server) endBody() {
 	case s.body.tooBig:
 		s.failMessage("552 5.3.4 Error: message file too big")
 	case s.body.bare && s.peer.BareNewline == BareNewlineReject:
-		text := s.bareReply()
-		s.notice(false, s.rejectLine("reject", text))
-		s.failMessage(text)
+		s.notice(false, s.rejectLine("reject", "bare <LF> received"))
+		s.failMessage(s.bareReply())
 	default:
 		if s.body.bare && s.peer.BareNewline == BareNewlineNote {
-			s.notice(false, "disconnect: bare <LF> received from "+s.peer.Client)
+			s.notice(false, "bare <LF> received after "+s.where+" from "+s.peer.Client)
 		}
 		s.put(CheckEndOfData, "")
 	}

@@ -114,9 +114,6 @@ func (x *session) apply(d policy.Decision, stage policy.Stage) bool {
 		}
 		x.log("reject", d.Reply)
 		x.engine.Refuse(d.Reply)
-		if d.Action == policy.Drop && !strings.HasPrefix(d.Reply, "421") && !strings.HasPrefix(d.Reply, "521") {
-			x.dismissed.Store(true)
-		}
 		return false
 	case policy.DiscardMessage:
 		if stage == policy.Connect || stage == policy.Helo {
@@ -124,7 +121,7 @@ func (x *session) apply(d policy.Decision, stage policy.Stage) bool {
 		} else {
 			x.message.discard = true
 		}
-		x.log("discard", d.Reply)
+		x.log("discard", orElse(d.Reply, "triggers DISCARD action"))
 	}
 	x.engine.Permit()
 	return true
@@ -141,10 +138,21 @@ func (x *session) takeEffects(effects []policy.Effect, stage policy.Stage) {
 			continue
 		}
 		*list = append(*list, e)
-		if e.Kind != "PREPEND" {
+		switch e.Kind {
+		case "PREPEND":
+		case "WARN", "INFO":
 			x.log(strings.ToLower(e.Kind), e.Argument)
+		default:
+			x.log(strings.ToLower(e.Kind), "triggers "+e.Kind+" "+orElse(e.Argument, "action"))
 		}
 	}
+}
+
+func orElse(text, otherwise string) string {
+	if text == "" {
+		return otherwise
+	}
+	return text
 }
 
 // log writes a line about a command in the form that log readers know.

@@ -323,8 +323,8 @@ func TestRates(t *testing.T) {
 
 // TestStrangersDoNotKeepOut: with every place taken by clients that say nothing, the next one is served all the same, and they cost little.
 func TestStrangersDoNotKeepOut(t *testing.T) {
-	const strangers = 400
-	f := start(t, func(o *Options) { o.ConnectionLimit, o.ConnectionCountLimit = 200, -1 })
+	const strangers = 2000
+	f := start(t, func(o *Options) { o.ConnectionLimit, o.ConnectionCountLimit = 1000, -1 })
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
