@@ -143,12 +143,17 @@ func (s *Server) ReceivingChunk() bool { return s.mode == modeChunk || s.mode ==
 // Chunked tells whether the message came by BDAT.
 func (s *Server) Chunked() bool { return s.command == verbBdat }
 
-// Idle tells whether nothing is under way and the client's next command is awaited.
-func (s *Server) Idle() bool { return s.mode == modeCommand && len(s.line) == 0 && !s.body.begun }
+// Idle tells whether the client is waited for and no message is under way: the session may be ended with Shutdown.
+func (s *Server) Idle() bool {
+	return (s.mode == modeCommand || s.mode == modeAuth) && !s.body.begun
+}
+
+// AwaitsCommand tells whether the next octet will begin a command.
+func (s *Server) AwaitsCommand() bool { return s.mode == modeCommand && len(s.line) == 0 && !s.tooLong }
 
 // Release gives up buffers that are empty, while the connection idles.
 func (s *Server) Release() {
-	if s.Idle() && len(s.out) == 0 {
+	if s.AwaitsCommand() && len(s.out) == 0 {
 		s.line, s.tokens, s.out = nil, nil, nil
 	}
 }

@@ -21,6 +21,9 @@ func (x *session) check(ctx context.Context, event smtp.Event) {
 	f := &x.facts
 	f.Helo, f.Protocol = x.engine.Helo(), x.engine.Protocol()
 	mail := x.engine.Envelope()
+	if !x.engine.InTransaction() {
+		f.Sender, f.HasSender, f.Recipient, f.RecipientCount, f.QueueID = "", false, "", 0, ""
+	}
 	switch event.Kind {
 	case smtp.CheckConnect:
 		x.decide(ctx, policy.Connect)
@@ -228,8 +231,7 @@ func (x *session) startTLS(ctx context.Context) bool {
 	if x.options.TLSLogLevel > 1 {
 		x.lines.info("setting up TLS connection from " + x.peer.client)
 	}
-	err = x.conn.SetDeadline(time.Now().Add(min(x.options.StartTLSTimeout, x.timeout())))
-	if err == nil {
+	if err = x.deadlineForHandshake(); err == nil {
 		err = secure.HandshakeContext(ctx)
 	}
 	if err == nil {
@@ -240,7 +242,7 @@ func (x *session) startTLS(ctx context.Context) bool {
 		return false
 	}
 	x.deadline.Lock()
-	x.conn = secure
+	x.conn, x.waiting = secure, false
 	x.deadline.Unlock()
 	state := secure.ConnectionState()
 	x.tls = &state
@@ -249,6 +251,17 @@ func (x *session) startTLS(ctx context.Context) bool {
 		x.lines.info(x.tlsLine())
 	}
 	return true
+}
+
+// deadlineForHandshake bounds a handshake, which ends at once when the server stops.
+func (x *session) deadlineForHandshake() error {
+	x.deadline.Lock()
+	defer x.deadline.Unlock()
+	x.waiting = true
+	if x.leaving() {
+		return errEnded
+	}
+	return x.conn.SetDeadline(time.Now().Add(min(x.options.StartTLSTimeout, x.timeout())))
 }
 
 func encryptionOf(state *tls.ConnectionState) policy.Encryption {

@@ -52,8 +52,8 @@ func (x *session) openPeer(ctx context.Context) error {
 	}
 	x.peer = peer{
 		name: "localhost", reverse: "localhost",
-		address: remote.Addr().Unmap(), port: strconv.Itoa(int(remote.Port())),
-		serverAddress: local.Addr().Unmap(), serverPort: strconv.Itoa(int(local.Port())),
+		address: remote.Addr().Unmap().WithZone(""), port: strconv.Itoa(int(remote.Port())),
+		serverAddress: local.Addr().Unmap().WithZone(""), serverPort: strconv.Itoa(int(local.Port())),
 	}
 	if !remote.IsValid() {
 		x.peer.address, x.peer.port = netip.AddrFrom4([4]byte{127, 0, 0, 1}), "0"

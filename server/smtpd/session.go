@@ -266,12 +266,12 @@ func (x *session) setReadDeadline(idle bool) error {
 	now := time.Now()
 	timeout := x.options.Timeout
 	perRequest := x.options.PerRequestDeadline
-	if x.server.stressed() {
+	if x.server.stressed() || x.leaving() {
 		timeout, perRequest = min(timeout, x.options.StressTimeout), true
 	}
 	end := now.Add(timeout)
 	if perRequest {
-		if idle || x.requestEnd.IsZero() {
+		if x.engine.AwaitsCommand() || x.requestEnd.IsZero() {
 			x.requestEnd = end
 		}
 		if x.engine.ReceivingMessage() {

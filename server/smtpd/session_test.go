@@ -133,6 +133,25 @@ func TestShutdownWaitsForMessages(t *testing.T) {
 	}
 }
 
+func TestShutdownDoesNotWaitForTalk(t *testing.T) {
+	f := start(t, func(o *Options) {
+		o.TLS, o.SASLAuthEnable, o.Auth = certificate(t), true, &fakeAuth{"alice", "secret"}
+	})
+	login, half, handshake := f.dial(), f.dial(), f.dial()
+	for _, c := range []*client{login, half, handshake} {
+		c.reply()
+	}
+	login.expect("AUTH PLAIN", "334")
+	half.send("NOO")
+	handshake.expect("STARTTLS", "220")
+	time.Sleep(50 * time.Millisecond)
+	began := time.Now()
+	f.stop()
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
 func TestSilentClientTimesOut(t *testing.T) {
 	f := start(t, func(o *Options) { o.Timeout = 100 * time.Millisecond })
 	c := f.dial()
