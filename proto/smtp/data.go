@@ -32,7 +32,12 @@ type lineState struct {
 	unclean bool
 }
 
-var lineEnd = []byte("\r\n")
+// What is handed out where the input does not hold it; nobody changes it.
+var (
+	lineEnd     = []byte("\r\n")
+	straySpaces = bytes.Repeat([]byte{' '}, 4096)
+	strayCRs    = bytes.Repeat([]byte{'\r'}, 4096)
+)
 
 // beginBody goes on after CheckData was permitted.
 func (s *Server) beginBody() {
@@ -153,12 +158,11 @@ func (s *Server) endBody() {
 	case s.body.tooBig:
 		s.failMessage("552 5.3.4 Error: message file too big")
 	case s.body.bare && s.peer.BareNewline == BareNewlineReject:
-		text := s.bareReply()
-		s.notice(false, s.rejectLine("reject", text))
-		s.failMessage(text)
+		s.notice(false, s.rejectLine("reject", "bare <LF> received"))
+		s.failMessage(s.bareReply())
 	default:
 		if s.body.bare && s.peer.BareNewline == BareNewlineNote {
-			s.notice(false, "disconnect: bare <LF> received from "+s.peer.Client)
+			s.notice(false, "bare <LF> received after "+s.where+" from "+s.peer.Client)
 		}
 		s.put(CheckEndOfData, "")
 	}
@@ -215,8 +219,10 @@ func (s *Server) scan(in []byte) (n int, data []byte, end bool) {
 		switch c := in[n]; {
 		case c == '\r':
 			l.inLine = true
-			l.returns++
-			n++
+			for n < len(in) && in[n] == '\r' {
+				l.returns++
+				n++
+			}
 		case c == '\n' && l.returns > 1 && s.peer.BareNewline != BareNewlineAllow:
 			return n, s.strayReturns(1), false
 		case c == '\n':
@@ -274,13 +280,12 @@ func untilLineEnd(in []byte) int {
 
 // strayReturns hands out the CRs that turned out to stand inside a line, but for some.
 func (s *Server) strayReturns(keep int) []byte {
-	const spaces, returns = "                ", "\r\r\r\r\r\r\r\r\r\r\r\r\r\r\r\r"
 	l := &s.body.lines
 	l.inLine, l.dot = true, false
-	n := min(l.returns-keep, len(spaces))
+	n := min(l.returns-keep, len(straySpaces))
 	l.returns -= n
 	if s.settings.ReplaceStrayCR {
-		return []byte(spaces[:n])
+		return straySpaces[:n]
 	}
-	return []byte(returns[:n])
+	return strayCRs[:n]
 }

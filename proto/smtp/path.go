@@ -75,6 +75,9 @@ func (p *pathScan) run() {
 			p.i++
 		case '>':
 			p.i++
+		case ')':
+			p.junk = true
+			p.i++
 		case ',':
 			p.comma = p.comma || len(p.out) > 0
 			p.word = false

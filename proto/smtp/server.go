@@ -143,12 +143,17 @@ func (s *Server) ReceivingChunk() bool { return s.mode == modeChunk || s.mode ==
 // Chunked tells whether the message came by BDAT.
 func (s *Server) Chunked() bool { return s.command == verbBdat }
 
-// Idle tells whether nothing is under way and the client's next command is awaited.
-func (s *Server) Idle() bool { return s.mode == modeCommand && len(s.line) == 0 && !s.body.begun }
+// Idle tells whether the client is waited for and no message is under way: the session may be ended with Shutdown.
+func (s *Server) Idle() bool {
+	return (s.mode == modeCommand || s.mode == modeAuth) && !s.body.begun
+}
+
+// AwaitsCommand tells whether the next octet will begin a command.
+func (s *Server) AwaitsCommand() bool { return s.mode == modeCommand && len(s.line) == 0 && !s.tooLong }
 
 // Release gives up buffers that are empty, while the connection idles.
 func (s *Server) Release() {
-	if s.Idle() && len(s.out) == 0 {
+	if s.AwaitsCommand() && len(s.out) == 0 {
 		s.line, s.tokens, s.out = nil, nil, nil
 	}
 }
@@ -246,7 +251,7 @@ func (s *Server) nextLine(in []byte) (int, Event) {
 	}
 	if s.mode == modeAuth {
 		s.authLine(line, tooLong)
-	} else if last == '\r' || !s.bareCommand(line) {
+	} else if last == '\r' || !s.bareCommand() {
 		s.commandLine(line, in[end+1:])
 	}
 	return end + 1, Event{Kind: again}
@@ -266,19 +271,15 @@ func (s *Server) hold(piece []byte, limit int) {
 }
 
 // bareCommand deals with a command line that ended in LF alone; true means that it is done with.
-func (s *Server) bareCommand(line []byte) bool {
+func (s *Server) bareCommand() bool {
 	switch s.peer.BareNewline {
 	case BareNewlineNote:
-		s.notice(false, "disconnect: bare <LF> received from "+s.peer.Client)
+		s.notice(false, "bare <LF> received after "+s.where+" from "+s.peer.Client)
 	case BareNewlineReject:
-		s.where = "UNKNOWN"
-		if tokens := tokenize(line, s.tokens[:0]); len(tokens) > 0 {
-			s.where = s.find(tokens[0].text).String()
-		}
-		text := s.bareReply()
-		s.notice(false, s.rejectLine("reject", text))
+		s.notice(false, s.rejectLine("reject", "bare <LF> received"))
 		s.errors++
-		s.reply(text)
+		s.reply(s.bareReply())
+		s.closing = true
 		return true
 	}
 	return false
@@ -293,6 +294,9 @@ func (s *Server) rejectLine(verb, text string) string {
 	line := "NOQUEUE: " + verb + ": " + s.where + " from " + s.peer.Client + ": " + text + ";"
 	if s.inMail {
 		line += " from=<" + QuoteLocal(s.mail.Sender) + ">"
+	}
+	if len(s.mail.Recipients) > 0 {
+		line += " to=<" + QuoteLocal(s.mail.Recipients[0].Address) + ">"
 	}
 	line += " proto=" + s.Protocol()
 	if s.helo != "" {

@@ -22,7 +22,6 @@ type driver struct {
 
 	out  strings.Builder
 	body strings.Builder
-	step int
 }
 
 func newDriver(settings *Settings, peer Peer) *driver {
@@ -192,6 +191,9 @@ func set(t *testing.T, s *Settings, p *Peer, refusals map[string]string, line st
 	case "filter":
 		s.CommandFilter = func(line string) string { return strings.Replace(line, "HI ", "EHLO ", 1) }
 		s.NoopCommands = []string{"XNOOP"}
+	case "polite":
+		s.ForbiddenCommand = func(string) bool { return false }
+		s.HardErrorLimit, s.SoftErrorLimit = 1000, 1000
 	case "tls":
 		p.TLSOffered = true
 	case "auth":

@@ -56,7 +56,7 @@ func (x *session) authenticate(ctx context.Context, event smtp.Event) {
 	}
 	if event.Kind == smtp.AuthStart {
 		if x.overLimit(AuthRate, "AUTH command rate") {
-			x.engine.Refuse("450 4.7.1 Error: too many AUTH commands from " + strings.TrimPrefix(x.peer.literal(), "IPv6:"))
+			x.engine.Refuse("450 4.7.1 Error: too many AUTH commands from " + x.peer.text)
 			return
 		}
 		mechanism := strings.ToUpper(event.Text)

@@ -6,8 +6,8 @@ import (
 	"crypto/tls"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -21,6 +21,9 @@ func (x *session) check(ctx context.Context, event smtp.Event) {
 	f := &x.facts
 	f.Helo, f.Protocol = x.engine.Helo(), x.engine.Protocol()
 	mail := x.engine.Envelope()
+	if !x.engine.InTransaction() {
+		f.Sender, f.HasSender, f.Recipient, f.RecipientCount, f.QueueID = "", false, "", 0, ""
+	}
 	switch event.Kind {
 	case smtp.CheckConnect:
 		x.decide(ctx, policy.Connect)
@@ -49,7 +52,7 @@ func (x *session) check(ctx context.Context, event smtp.Event) {
 
 func (x *session) checkMail(ctx context.Context, mail *envelope.Envelope) {
 	if x.overLimit(MessageRate, "Message delivery request rate") {
-		x.engine.Refuse("450 4.7.1 Error: too much mail from " + strings.TrimPrefix(x.peer.literal(), "IPv6:"))
+		x.engine.Refuse("450 4.7.1 Error: too much mail from " + x.peer.text)
 		return
 	}
 	if x.options.QueueSpace != nil && !x.options.QueueSpace(x.engine.Size()) {
@@ -62,20 +65,24 @@ func (x *session) checkMail(ctx context.Context, mail *envelope.Envelope) {
 	f.Recipient, f.RecipientCount, f.QueueID = "", 0, ""
 	x.sequence++
 	arrival := x.options.Now()
-	f.Instance = fmt.Sprintf("%x.%x.%x.%x", sessionNumber(x), arrival.Unix(), arrival.Nanosecond()/1000, x.sequence)
+	f.Instance = x.instance(arrival)
 	x.message = transaction{session: x, arrival: arrival}
 	x.decide(ctx, policy.Mail)
 }
 
-// sessionNumber stands for Postfix's process number in instance names.
-func sessionNumber(x *session) uint16 {
-	sum := sha256.Sum256([]byte(x.peer.client + x.peer.port))
-	return uint16(sum[0])<<8 | uint16(sum[1])
+// instance names a transaction for policy services: session, time and number, in hexadecimal.
+func (x *session) instance(arrival time.Time) string {
+	var buffer [64]byte
+	out := strconv.AppendInt(buffer[:0], x.number, 16)
+	for _, n := range []int64{arrival.Unix(), int64(arrival.Nanosecond() / 1000), int64(x.sequence)} {
+		out = strconv.AppendInt(append(out, '.'), n, 16)
+	}
+	return string(out)
 }
 
 func (x *session) checkRcpt(ctx context.Context, recipient string, count int) {
 	if x.overLimit(RecipientRate, "Recipient address rate") {
-		x.engine.Refuse("450 4.7.1 Error: too many recipients from " + strings.TrimPrefix(x.peer.literal(), "IPv6:"))
+		x.engine.Refuse("450 4.7.1 Error: too many recipients from " + x.peer.text)
 		return
 	}
 	x.facts.Recipient, x.facts.RecipientCount = recipient, count
@@ -110,9 +117,6 @@ func (x *session) apply(d policy.Decision, stage policy.Stage) bool {
 		}
 		x.log("reject", d.Reply)
 		x.engine.Refuse(d.Reply)
-		if d.Action == policy.Drop && !strings.HasPrefix(d.Reply, "421") && !strings.HasPrefix(d.Reply, "521") {
-			x.dismissed.Store(true)
-		}
 		return false
 	case policy.DiscardMessage:
 		if stage == policy.Connect || stage == policy.Helo {
@@ -120,7 +124,7 @@ func (x *session) apply(d policy.Decision, stage policy.Stage) bool {
 		} else {
 			x.message.discard = true
 		}
-		x.log("discard", d.Reply)
+		x.log("discard", orElse(d.Reply, "triggers DISCARD action"))
 	}
 	x.engine.Permit()
 	return true
@@ -137,10 +141,21 @@ func (x *session) takeEffects(effects []policy.Effect, stage policy.Stage) {
 			continue
 		}
 		*list = append(*list, e)
-		if e.Kind != "PREPEND" {
+		switch e.Kind {
+		case "PREPEND":
+		case "WARN", "INFO":
 			x.log(strings.ToLower(e.Kind), e.Argument)
+		default:
+			x.log(strings.ToLower(e.Kind), "triggers "+e.Kind+" "+orElse(e.Argument, "action"))
 		}
 	}
+}
+
+func orElse(text, otherwise string) string {
+	if text == "" {
+		return otherwise
+	}
+	return text
 }
 
 // log writes a line about a command in the form that log readers know.
@@ -182,7 +197,7 @@ func (x *session) checkTLS() {
 		return
 	}
 	if x.overLimit(NewTLSRate, "New TLS session rate") {
-		x.engine.Refuse("421 4.7.0 " + x.options.Hostname + " Error: too many new TLS sessions from " + strings.TrimPrefix(x.peer.literal(), "IPv6:"))
+		x.engine.Refuse("421 4.7.0 " + x.options.Hostname + " Error: too many new TLS sessions from " + x.peer.text)
 		return
 	}
 	x.engine.Permit()
@@ -216,8 +231,7 @@ func (x *session) startTLS(ctx context.Context) bool {
 	if x.options.TLSLogLevel > 1 {
 		x.lines.info("setting up TLS connection from " + x.peer.client)
 	}
-	err = x.conn.SetDeadline(time.Now().Add(min(x.options.StartTLSTimeout, x.timeout())))
-	if err == nil {
+	if err = x.deadlineForHandshake(); err == nil {
 		err = secure.HandshakeContext(ctx)
 	}
 	if err == nil {
@@ -228,7 +242,7 @@ func (x *session) startTLS(ctx context.Context) bool {
 		return false
 	}
 	x.deadline.Lock()
-	x.conn = secure
+	x.conn, x.waiting = secure, false
 	x.deadline.Unlock()
 	state := secure.ConnectionState()
 	x.tls = &state
@@ -237,6 +251,17 @@ func (x *session) startTLS(ctx context.Context) bool {
 		x.lines.info(x.tlsLine())
 	}
 	return true
+}
+
+// deadlineForHandshake bounds a handshake, which ends at once when the server stops.
+func (x *session) deadlineForHandshake() error {
+	x.deadline.Lock()
+	defer x.deadline.Unlock()
+	x.waiting = true
+	if x.leaving() {
+		return errEnded
+	}
+	return x.conn.SetDeadline(time.Now().Add(min(x.options.StartTLSTimeout, x.timeout())))
 }
 
 func encryptionOf(state *tls.ConnectionState) policy.Encryption {

@@ -23,6 +23,8 @@ type cleaner struct {
 	transaction *transaction
 
 	partial []byte
+	// run is what is written next: pieces of the input that lie behind each other.
+	run []byte
 	// body: the header is over. midLine: the rest of a long header line follows. started: a line was seen.
 	body, midLine, started bool
 	// dropping the present header; size counts what it has so far, and open says that its last line is not complete.
@@ -72,8 +74,29 @@ func (c *cleaner) write(data []byte) {
 			c.midLine = end < 0
 		}
 	}
+	c.flush()
 	c.transaction.put(data)
 }
+
+// emit writes octets of the input. Pieces that lie behind each other go on together.
+func (c *cleaner) emit(piece []byte) {
+	if n := len(c.run); n > 0 && len(piece) > 0 && cap(c.run) > n && &c.run[:n+1][n] == &piece[0] {
+		c.run = c.run[:n+len(piece)]
+		return
+	}
+	c.flush()
+	c.run = piece
+}
+
+func (c *cleaner) flush() {
+	if len(c.run) > 0 {
+		c.transaction.put(c.run)
+	}
+	c.run = nil
+}
+
+// put writes octets that are not of the input.
+func (c *cleaner) put(text string) { c.emit([]byte(text)) }
 
 // line takes a line of the header, or its beginning when it is long.
 func (c *cleaner) line(line []byte) {
@@ -82,28 +105,28 @@ func (c *cleaner) line(line []byte) {
 	}
 	if !c.started {
 		if bytes.HasPrefix(bytes.TrimLeft(line, ">"), []byte("From ")) {
-			c.transaction.put([]byte("X-Mailbox-Line: "))
-			c.transaction.put(line)
+			c.put("X-Mailbox-Line: ")
+			c.emit(line)
 			return
 		}
 		c.started = true
 		if line[0] == ' ' || line[0] == '\t' {
 			c.endHeader(true)
-			c.transaction.put(line)
+			c.emit(line)
 			return
 		}
 	}
 	switch {
 	case line[0] == '\r' || line[0] == '\n':
 		c.endHeader(false)
-		c.transaction.put(line)
+		c.emit(line)
 	case line[0] == ' ' || line[0] == '\t':
 		c.keep(line)
 	default:
 		name, colon := headerName(line)
 		if name == nil {
 			c.endHeader(true)
-			c.transaction.put(line)
+			c.emit(line)
 			return
 		}
 		c.begin(name)
@@ -176,16 +199,16 @@ func (c *cleaner) keep(piece []byte) {
 	room := c.options.HeaderSizeLimit - c.size
 	ended := len(text) < len(piece)
 	if len(text) <= room && ended {
-		c.transaction.put(piece)
+		c.emit(piece)
 		c.size, c.open = c.size+len(text)+1, false
 		return
 	}
 	if part := text[:max(min(len(text), room), 0)]; len(part) > 0 {
-		c.transaction.put(part)
+		c.emit(part)
 		c.size, c.open = c.size+len(part), true
 	}
 	if ended && c.open {
-		c.transaction.put([]byte("\r\n"))
+		c.put("\r\n")
 		c.size, c.open = c.size+1, false
 	}
 }
@@ -199,15 +222,18 @@ func (c *cleaner) endHeader(blank bool) {
 	t := c.transaction
 	x := t.session
 	if t.local || c.options.AlwaysAddMissingHeaders {
-		t.put(c.missing())
+		c.emit(c.missing())
 	}
 	id := "<>"
 	if c.seen.messageID {
-		id = string(bytes.Join(bytes.Fields(c.messageID), []byte{' '}))
+		id = string(bytes.TrimSpace(c.messageID))
+		if strings.ContainsAny(id, " \t\r\n") {
+			id = strings.Join(strings.Fields(id), " ")
+		}
 	}
 	x.lines.cleanupAbout(t.id, "message-id="+id)
 	if blank {
-		t.put([]byte("\r\n"))
+		c.put("\r\n")
 	}
 }
 
@@ -253,6 +279,7 @@ func (c *cleaner) finish() {
 		c.line(partial)
 	}
 	c.endHeader(false)
+	c.flush()
 }
 
 func itoa(n int64) string { return strconv.FormatInt(n, 10) }

@@ -29,6 +29,8 @@ type peer struct {
 	user, method      string
 	xclient, xforward bool
 	client            string
+	// text is the address, or "unknown".
+	text string
 	// socket and socketServer are the ends of the connection, whatever XCLIENT says.
 	socket, socketServer netip.Addr
 }
@@ -50,8 +52,8 @@ func (x *session) openPeer(ctx context.Context) error {
 	}
 	x.peer = peer{
 		name: "localhost", reverse: "localhost",
-		address: remote.Addr().Unmap(), port: strconv.Itoa(int(remote.Port())),
-		serverAddress: local.Addr().Unmap(), serverPort: strconv.Itoa(int(local.Port())),
+		address: remote.Addr().Unmap().WithZone(""), port: strconv.Itoa(int(remote.Port())),
+		serverAddress: local.Addr().Unmap().WithZone(""), serverPort: strconv.Itoa(int(local.Port())),
 	}
 	if !remote.IsValid() {
 		x.peer.address, x.peer.port = netip.AddrFrom4([4]byte{127, 0, 0, 1}), "0"
@@ -82,11 +84,11 @@ func addressOf(a net.Addr) netip.AddrPort {
 // updatePeer renews what depends on name and address.
 func (x *session) updatePeer() {
 	p := &x.peer
-	text := unknown
+	p.text = unknown
 	if p.address.IsValid() {
-		text = p.address.String()
+		p.text = p.address.String()
 	}
-	p.client = p.name + "[" + text + "]"
+	p.client = p.name + "[" + p.text + "]"
 	if x.options.ClientPortLogging {
 		p.client += ":" + p.port
 	}
@@ -99,13 +101,10 @@ func (x *session) updatePeer() {
 
 // literal is the address as RFC 5321 writes it between brackets.
 func (p *peer) literal() string {
-	switch {
-	case !p.address.IsValid():
-		return unknown
-	case p.address.Is6():
-		return "IPv6:" + p.address.String()
+	if p.address.Is6() {
+		return "IPv6:" + p.text
 	}
-	return p.address.String()
+	return p.text
 }
 
 // enginePeer is what the engine shall know of the client now.
@@ -206,7 +205,7 @@ func (x *session) footerValue(name string) string {
 	case "client":
 		return x.peer.client
 	case "client_address":
-		return strings.TrimPrefix(x.peer.literal(), "IPv6:")
+		return x.peer.text
 	case "client_name":
 		return x.peer.name
 	case "client_port":
@@ -270,7 +269,7 @@ func (x *session) admit() bool {
 	if ok {
 		return true
 	}
-	x.farewell("421 4.7.0 " + o.Hostname + " Error: too many connections from " + strings.TrimPrefix(p.literal(), "IPv6:") + "\r\n")
+	x.farewell("421 4.7.0 " + o.Hostname + " Error: too many connections from " + p.text + "\r\n")
 	x.lines.warning(fmt.Sprintf("Connection %s limit exceeded: %d from %s for service %s", kind, n, p.client, o.ServiceName))
 	return false
 }

@@ -23,8 +23,8 @@ type Server struct {
 	mutex    sync.Mutex
 	sessions map[*session]struct{}
 	perHost  map[netip.Addr]int
-	group    sync.WaitGroup
 	closing  atomic.Bool
+	started  atomic.Int64
 	buffers  sync.Pool
 	dates    dateCache
 	lines    sessionLines
@@ -66,11 +66,12 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	})
 	defer stop()
 	var failure error
+	var group sync.WaitGroup
 	for pause := 5 * time.Millisecond; ; {
 		conn, err := listener.Accept()
 		if err == nil {
 			pause = 5 * time.Millisecond
-			s.group.Go(func() { s.run(sessions, conn) })
+			group.Go(func() { s.run(sessions, conn) })
 			continue
 		}
 		if ctx.Err() != nil {
@@ -88,14 +89,12 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		}
 		pause = min(2*pause, time.Second)
 	}
-	s.group.Wait()
+	group.Wait()
 	return failure
 }
 
 // ServeConn runs one session on a connection that somebody else accepted, and returns when it has ended.
 func (s *Server) ServeConn(ctx context.Context, conn net.Conn) {
-	s.group.Add(1)
-	defer s.group.Done()
 	s.run(ctx, conn)
 }
 

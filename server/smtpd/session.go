@@ -56,6 +56,7 @@ type session struct {
 	connEffects  []policy.Effect
 	discardAll   bool
 	message      transaction
+	number       int64
 	sequence     int
 	requestEnd   time.Time
 	messageBegan time.Time
@@ -72,7 +73,7 @@ type session struct {
 }
 
 func newSession(server *Server, conn net.Conn) *session {
-	x := &session{server: server, options: &server.options, lines: &server.lines, conn: conn}
+	x := &session{number: server.started.Add(1), server: server, options: &server.options, lines: &server.lines, conn: conn}
 	x.engine = smtp.NewServer(&x.options.Settings)
 	return x
 }
@@ -265,12 +266,12 @@ func (x *session) setReadDeadline(idle bool) error {
 	now := time.Now()
 	timeout := x.options.Timeout
 	perRequest := x.options.PerRequestDeadline
-	if x.server.stressed() {
+	if x.server.stressed() || x.leaving() {
 		timeout, perRequest = min(timeout, x.options.StressTimeout), true
 	}
 	end := now.Add(timeout)
 	if perRequest {
-		if idle || x.requestEnd.IsZero() {
+		if x.engine.AwaitsCommand() || x.requestEnd.IsZero() {
 			x.requestEnd = end
 		}
 		if x.engine.ReceivingMessage() {

@@ -40,19 +40,12 @@ func (t *transaction) name() {
 		b.WriteString(", orig_queue_id=" + id)
 	}
 	if name, address := x.forwarded["NAME"], x.forwarded["ADDR"]; name != "" || address != "" {
-		b.WriteString(", orig_client=" + orUnknown(name) + "[" + orUnknown(address) + "]")
+		b.WriteString(", orig_client=" + orElse(name, unknown) + "[" + orElse(address, unknown) + "]")
 	}
 	if x.peer.method != "" && x.peer.user != "" {
 		b.WriteString(", sasl_method=" + x.peer.method + ", sasl_username=" + x.peer.user)
 	}
 	x.lines.infoAbout(t.id, b.String())
-}
-
-func orUnknown(text string) string {
-	if text == "" {
-		return unknown
-	}
-	return text
 }
 
 // begin opens spool and parser and writes the lines above the message.
@@ -134,7 +127,7 @@ func (t *transaction) mail() *Mail {
 		Name: x.peer.name, Port: x.peer.port, Helo: x.engine.Helo(), Protocol: x.engine.Protocol(), User: x.peer.user, Method: x.peer.method,
 	}
 	if x.peer.address.IsValid() {
-		e.Client.Address = x.peer.address.String()
+		e.Client.Address = x.peer.text
 	}
 	if x.tls != nil {
 		d := describeTLS(x.tls)
