@@ -66,8 +66,8 @@ func (s *session) open(ctx context.Context, p place, readOnly bool) error {
 	s.box = b
 	if readOnly {
 		b.view, err = box.View(ctx)
-		if err == nil {
-			b.recent = store.UIDSetRange(b.view.FirstRecent(), 1<<32-1)
+		if err == nil && b.view.FirstRecent() < b.view.UIDNext() {
+			b.recent = store.UIDSetRange(b.view.FirstRecent(), b.view.UIDNext()-1)
 		}
 	} else {
 		b.view, err = s.takeRecent(ctx)
@@ -90,7 +90,7 @@ func (s *session) open(ctx context.Context, p place, readOnly bool) error {
 	}
 	s.untagged(fmt.Sprintf("OK [UIDVALIDITY %d] UIDs valid", view.UIDValidity()))
 	s.untagged(fmt.Sprintf("OK [UIDNEXT %d] Predicted next UID", view.UIDNext()))
-	if s.enabled.condstore {
+	if s.srv.tracks(s.trackKey(), s.enabled.condstore) {
 		s.tellHighest()
 	}
 	if s.enabled.rev2 {
@@ -131,8 +131,27 @@ func (s *session) enableCondstore(ctx context.Context) {
 	}
 	s.enabled.condstore = true
 	if s.box != nil {
+		s.srv.tracks(s.trackKey(), true)
 		s.tellHighest()
 	}
+}
+
+// trackKey names the selected mailbox among those of all users.
+func (s *session) trackKey() string { return s.user.Name + "\x00" + s.box.name }
+
+// maxTracked bounds the memory of which mailboxes mod-sequences were asked for.
+const maxTracked = 100_000
+
+// tracks tells whether a client has asked for mod-sequences of a mailbox since the server started; now says that one does. Dovecot announces
+// HIGHESTMODSEQ of those mailboxes only, and some clients take the announcement for a sign that CONDSTORE is on.
+func (srv *Server) tracks(key string, now bool) bool {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	_, tracked := srv.tracked[key]
+	if now && !tracked && len(srv.tracked) < maxTracked {
+		srv.tracked[key] = struct{}{}
+	}
+	return tracked || now
 }
 
 // closeCommand is CLOSE, which expunges without a word unless the mailbox is read-only.

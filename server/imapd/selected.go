@@ -243,6 +243,11 @@ func (s *session) sync(ctx context.Context, how syncing) bool {
 	} else {
 		before -= s.tellExpunged(old, gone)
 	}
+	if b.readOnly && now.UIDNext() > old.UIDNext() {
+		if first := max(now.FirstRecent(), old.UIDNext()); first < now.UIDNext() {
+			b.recent = b.recent.AddRange(first, now.UIDNext()-1)
+		}
+	}
 	b.view = now
 	if n := b.length(); n != before {
 		s.tellNumber(n, "EXISTS")

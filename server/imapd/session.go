@@ -77,6 +77,8 @@ type session struct {
 	lastTime    time.Time
 	count       counters
 	implicit    bool
+	// asked is true when the client asked for CAPABILITY before login, and so is told the new ones in the same form.
+	asked bool
 }
 
 // enabled is what ENABLE and the CONDSTORE-enabling commands turned on.
