@@ -194,7 +194,7 @@ func (s *session) fetch(ctx context.Context, cmd *imap.Command, byUID bool) {
 		return err == nil && !s.ended
 	})
 	f.closeBody()
-	how := syncing{keepExpunged: !byUID, uid: byUID, silent: seen, gone: f.expunged}
+	how := syncing{keepExpunged: !byUID, uid: byUID, known: seen, gone: f.expunged}
 	switch {
 	case s.ended:
 	case err != nil:

@@ -191,6 +191,8 @@ type syncing struct {
 	keepExpunged bool
 	// silent names messages whose flags the client knows already.
 	silent store.UIDSet
+	// known names messages whose flags and mod-sequence the client knows already.
+	known store.UIDSet
 	// gone names messages that the client was told to be gone in the course of the command.
 	gone store.UIDSet
 	// uid has FETCH responses name the UID.
@@ -311,7 +313,7 @@ func (s *session) tellFlags(old, now store.View, how syncing) {
 		for i, _ := now.Index(r.First); i < now.Len() && now.UID(i) <= r.Last; i++ {
 			uid := now.UID(i)
 			j, known := old.Index(uid)
-			if !known {
+			if !known || how.known.Contains(uid) {
 				continue
 			}
 			entry, was := now.Entry(i), old.Entry(j)
