@@ -205,8 +205,9 @@ func (s *session) finish(ctx context.Context, cmd *imap.Command, text string) {
 }
 
 func (s *session) finishWith(ctx context.Context, cmd *imap.Command, text string, how syncing) {
+	s.vanishedTold = false
 	if s.sync(ctx, how) {
-		s.tagged(cmd, text)
+		s.tagged(cmd, s.withHighest(text))
 	}
 }
 
@@ -408,6 +409,17 @@ func (s *session) tellExpunged(old store.View, gone []store.Entry) int {
 	b := s.box
 	if len(gone) == 0 && len(b.ghosts) == 0 {
 		return 0
+	}
+	if s.enabled.qresync {
+		var uids store.UIDSet
+		for _, entry := range append(gone, b.ghosts...) {
+			uids = uids.Add(entry.UID)
+		}
+		s.untagged("VANISHED " + uids.String())
+		s.vanishedTold = true
+		n := len(gone) + len(b.ghosts)
+		b.ghosts = nil
+		return n
 	}
 	seqs := make([]int, 0, len(gone)+len(b.ghosts))
 	for _, entry := range gone {

@@ -79,6 +79,8 @@ type session struct {
 	implicit    bool
 	// asked is true when the client asked for CAPABILITY before login, and so is told the new ones in the same form.
 	asked bool
+	// vanishedTold is true when the present command told VANISHED.
+	vanishedTold bool
 }
 
 // enabled is what ENABLE and the CONDSTORE-enabling commands turned on.
