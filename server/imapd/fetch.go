@@ -28,6 +28,7 @@ type fetch struct {
 	gone      bool
 	body      store.Body
 	structure *message.Message
+	scratch   []byte
 	// expunged holds the messages of which something could not be shown any more.
 	expunged store.UIDSet
 }
