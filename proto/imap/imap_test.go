@@ -328,7 +328,10 @@ func TestParseFetch(t *testing.T) {
 		"FETCH 1 (BINARY.SIZE[2] BINARY[2.1] BODY.PEEK[TEXT])": "BINARY.SIZE[2] BINARY[2.1] BODY[TEXT]",
 		"FETCH 1 BODY[MIME]":                                   "Invalid BODY[..] section",
 		"FETCH 1 BODY[1.]":                                     "Invalid BODY[..] section",
-		"FETCH 1 BODY[]<1>":                                    `Invalid BODY[..] parameter: Invalid partial "<1>"`,
+		"FETCH 1 BODY[]<1>":                                    "BODY[]<1>",
+		"FETCH 1 BODY[]<1.0>":                                  "BODY[]<1>",
+		"FETCH 1 BODY[]<1.>":                                   `Invalid BODY[..] parameter: Invalid partial "<1.>"`,
+		"FETCH 1 ()":                                           "FETCH list is empty",
 		"FETCH 1 BODY[HEADER.FIELDS ()]":                       "Invalid BODY[..] section",
 		"FETCH 1 BODY[HEADER.FIELDS x]":                        "Invalid BODY[..] section",
 		"FETCH 1 (FLAGS \"x\")":                                "FETCH list contains non-atoms",
@@ -394,7 +397,9 @@ func parseAll(g *Grammar, cmd *Command) {
 		if name, ok := ParseUTF7(text); ok && !bytes.Equal(AppendUTF7(nil, name), text) {
 			panic("a name in UTF-7 that is not the only one")
 		}
-		Pattern{string(text), '/'}.Match(string(text))
+		if !(Pattern{"*", '/'}).Match(string(text)) || !(Pattern{"*" + string(text), '/'}).Match("x"+string(text)) && !bytes.ContainsAny(text, "*%") {
+			panic("a pattern that does not match itself")
+		}
 	}
 }
 

@@ -2,7 +2,6 @@ package imapd
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"net"
 	"testing"
@@ -100,7 +99,7 @@ func BenchmarkNoop(b *testing.B) {
 			b.Fatal(err)
 		}
 		if line := p.line(); line != "a OK NOOP completed.\r\n" {
-			b.Fatal(fmt.Sprintf("%q", line))
+			b.Fatalf("%q", line)
 		}
 	}
 }

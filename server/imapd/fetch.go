@@ -164,7 +164,7 @@ func (s *session) parseFetchModifiers(args []imap.Arg, byUID bool) (m fetchModif
 		return m, nil
 	}
 	if args[0].Kind != imap.List {
-		return m, imap.SyntaxError("Unknown parameter: " + args[0].Upper())
+		return m, imap.SyntaxError("Invalid arguments")
 	}
 	list := args[0].List
 	for i := 0; i < len(list); i++ {

@@ -394,7 +394,6 @@ func TestIdleSessionsAreSmall(t *testing.T) {
 	const sessions = 1000
 	before := settledMemory()
 	goroutines := runtime.NumGoroutine()
-	conns := make([]net.Conn, 0, sessions)
 	buf := make([]byte, 64<<10)
 	for range sessions {
 		conn, err := net.Dial("tcp", addr)
@@ -402,7 +401,6 @@ func TestIdleSessionsAreSmall(t *testing.T) {
 			t.Skipf("cannot open %d connections here: %v", sessions, err)
 		}
 		defer conn.Close()
-		conns = append(conns, conn)
 		_, _ = io.WriteString(conn, "a LOGIN alice pw\r\nb SELECT INBOX\r\nc FETCH 1:* (FLAGS ENVELOPE BODY.PEEK[])\r\nd IDLE\r\n")
 		for seen := ""; !strings.Contains(seen, "+ idling"); {
 			n, err := conn.Read(buf)

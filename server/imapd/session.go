@@ -68,7 +68,6 @@ type session struct {
 	attempts    int
 	began       time.Time
 	bad         int
-	clientID    string
 	namespaces  []Namespace
 	box         *selected
 	saved       store.UIDSet

@@ -93,7 +93,6 @@ func (m *testMail) Open(ctx context.Context, user *account.User) ([]Namespace, e
 type rig struct {
 	opt   Options
 	mail  *testMail
-	log   bytes.Buffer
 	store *memStore
 }
 
