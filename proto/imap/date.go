@@ -78,5 +78,28 @@ func ParseDateTime(text []byte) (time.Time, bool) {
 
 // AppendDateTime writes t as INTERNALDATE shows it.
 func AppendDateTime(dst []byte, t time.Time) []byte {
-	return t.AppendFormat(dst, `"02-Jan-2006 15:04:05 -0700"`)
+	year, month, day := t.Date()
+	hour, minute, second := t.Clock()
+	_, zone := t.Zone()
+	two := func(n int) { dst = append(dst, byte('0'+n/10%10), byte('0'+n%10)) }
+	dst = append(dst, '"')
+	two(day)
+	dst = append(append(append(dst, '-'), month.String()[:3]...), '-')
+	two(year / 100)
+	two(year)
+	dst = append(dst, ' ')
+	two(hour)
+	dst = append(dst, ':')
+	two(minute)
+	dst = append(dst, ':')
+	two(second)
+	if zone < 0 {
+		dst = append(dst, " -"...)
+		zone = -zone
+	} else {
+		dst = append(dst, " +"...)
+	}
+	two(zone / 3600)
+	two(zone / 60 % 60)
+	return append(dst, '"')
 }

@@ -11,7 +11,8 @@ type FetchItem struct {
 	// Name is the item's name in capitals; items with a section end in "[" ("BODY[", "BODY.PEEK[", "BINARY.SIZE[").
 	Name    string
 	Section Section
-	// Partial is true when a part of the octets is asked for: Length of them from Offset.
+	// Partial is true when a part of the octets is asked for: Length of them from Offset. Dovecot takes <5> for all from the fifth on, and a
+	// length of 0.
 	Partial        bool
 	Offset, Length uint64
 	// Peek is true when fetching the item does not set \Seen.
@@ -63,6 +64,8 @@ func (g *Grammar) ParseFetch(args []Arg) (items []FetchItem, rest []Arg, err err
 	}
 	p := &FetchParser{}
 	switch first := &args[0]; {
+	case first.Kind == List && len(first.List) == 0:
+		return nil, nil, SyntaxError("FETCH list is empty")
 	case first.Kind == List:
 		p.args = first.List
 		for len(p.args) > 0 {
@@ -74,7 +77,7 @@ func (g *Grammar) ParseFetch(args []Arg) (items []FetchItem, rest []Arg, err err
 		}
 		return items, args[1:], nil
 	case first.Kind != Atom:
-		return nil, nil, SyntaxError("FETCH list contains non-atoms")
+		return nil, nil, SyntaxError("Invalid arguments")
 	}
 	for _, name := range fetchMacro(args[0].Upper()) {
 		items = append(items, FetchItem{Name: name, Label: name, Peek: true})
@@ -223,10 +226,13 @@ func (p *FetchParser) partial(item *FetchItem, tail []byte) error {
 	}
 	inner, ok := bytes.CutPrefix(tail, []byte("<"))
 	inner, ok2 := bytes.CutSuffix(inner, []byte(">"))
-	offset, length, ok3 := bytes.Cut(inner, []byte("."))
-	o, ok4 := number(offset)
-	n, ok5 := number(length)
-	if !ok || !ok2 || !ok3 || !ok4 || !ok5 || n == 0 || o > 1<<62 || n > 1<<62 {
+	offset, length, ranged := bytes.Cut(inner, []byte("."))
+	o, ok3 := number(offset)
+	n, ok4 := uint64(1<<62), true
+	if ranged {
+		n, ok4 = number(length)
+	}
+	if !ok || !ok2 || !ok3 || !ok4 || o > 1<<62 || n > 1<<62 {
 		return SyntaxError("Invalid BODY[..] parameter: Invalid partial " + strconv.Quote(string(tail)))
 	}
 	item.Partial, item.Offset, item.Length = true, o, n

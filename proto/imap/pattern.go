@@ -8,33 +8,19 @@ type Pattern struct {
 	Separator byte
 }
 
-// Match tells whether name matches. INBOX as a first level matches whatever its case.
+// Match tells whether name matches. The letters of a first level INBOX match whatever their case.
 func (p Pattern) Match(name string) bool {
-	if p.match(p.Text, name) {
-		return true
-	}
-	if name == "INBOX" || strings.HasPrefix(name, "INBOX"+string(p.Separator)) {
-		return p.match(foldInbox(p.Text, p.Separator), name)
-	}
-	return false
-}
-
-// foldInbox puts a pattern's leading inbox in capitals.
-func foldInbox(text string, separator byte) string {
 	const inbox = "INBOX"
-	n := 0
-	for n < len(text) && n < len(inbox) && text[n]&^0x20 == inbox[n] {
-		n++
+	caseless := 0
+	if name == inbox || strings.HasPrefix(name, inbox+string(p.Separator)) {
+		caseless = len(inbox)
 	}
-	if n == 0 || n < len(inbox) && n < len(text) && text[n] != '*' && text[n] != '%' || n == len(inbox) && n < len(text) && text[n] != separator && text[n] != '*' && text[n] != '%' {
-		return text
-	}
-	return inbox[:n] + text[n:]
+	return p.match(p.Text, name, caseless)
 }
 
 // match goes back to the last wildcard only, which suffices: a "*" before it can take over whatever a later one matched, and a "%" that fails
 // makes the last "*" move on.
-func (p Pattern) match(text, name string) bool {
+func (p Pattern) match(text, name string, caseless int) bool {
 	i, j := 0, 0
 	star, starName := -1, 0
 	percent, percentName := -1, 0
@@ -49,7 +35,7 @@ func (p Pattern) match(text, name string) bool {
 			percent, percentName = i, j
 			i++
 			continue
-		case i < len(text) && j < len(name) && text[i] == name[j]:
+		case i < len(text) && j < len(name) && (text[i] == name[j] || j < caseless && text[i]&^0x20 == name[j]):
 			i++
 			j++
 			continue

@@ -25,6 +25,16 @@ type feature struct {
 	fetch      []fetcher
 	search     []searcher
 	status     []statusItem
+	enable     []enabler
+	// selectParams are parameters of SELECT and EXAMINE, fetchModifiers those of FETCH (RFC 4466).
+	selectParams   []selectParam
+	fetchModifiers []fetchModifier
+}
+
+// enabler is a word that ENABLE takes.
+type enabler struct {
+	word string
+	run  func(*session, context.Context)
 }
 
 // features is the joined list.
@@ -37,6 +47,10 @@ type features struct {
 	fetch    map[string]*fetcher
 	search   map[string]*searcher
 	status   map[string]*statusItem
+	enable   map[string]*enabler
+
+	selectParams   map[string]*selectParam
+	fetchModifiers map[string]*fetchModifier
 }
 
 // listFeatures names everything that the server can do. The order of the list is the order of the capability words, Dovecot's as far as it has them.
@@ -47,7 +61,7 @@ func listFeatures(opt *Options) []feature {
 		{capability: []string{"MULTIAPPEND"}},
 		appending(),
 		{capability: []string{"UNSELECT", "CHILDREN", "NAMESPACE", "UIDPLUS", "LIST-EXTENDED", "I18NLEVEL=1"}},
-		condstore(), esearch(), within(),
+		condstore(), qresync(), esearch(), within(),
 		{capability: []string{"LIST-STATUS"}},
 		binary(), moving(), preview(),
 		{capability: []string{"STATUS=SIZE"}},
@@ -66,7 +80,13 @@ func listFeatures(opt *Options) []feature {
 		list = append(list, feature{capability: []string{"CREATE-SPECIAL-USE"}})
 	}
 	if opt.UTF8Accept {
-		list = append(list, feature{capability: []string{"UTF8=ACCEPT"}})
+		list = append(list, feature{
+			capability: []string{"UTF8=ACCEPT"},
+			enable:     []enabler{{"UTF8=ACCEPT", func(s *session, _ context.Context) { s.enabled.utf8 = true }}},
+		})
+	}
+	if opt.IMAP4rev2 {
+		list = append(list, feature{enable: []enabler{{"IMAP4rev2", func(s *session, _ context.Context) { s.enabled.rev2 = true }}}})
 	}
 	if opt.MailboxID {
 		list = append(list, objectID())
@@ -78,12 +98,14 @@ func newFeatures(opt *Options) *features {
 	f := &features{
 		prelogin: map[string]*command{}, commands: map[string]*command{},
 		fetch: map[string]*fetcher{}, search: map[string]*searcher{}, status: map[string]*statusItem{},
+		enable: map[string]*enabler{}, selectParams: map[string]*selectParam{}, fetchModifiers: map[string]*fetchModifier{},
 	}
 	words := []string{"IMAP4rev1"}
 	if opt.IMAP4rev2 {
 		words = append(words, "IMAP4rev2")
 	}
-	for _, feature := range listFeatures(opt) {
+	list := listFeatures(opt)
+	for _, feature := range list {
 		words = append(words, feature.capability...)
 		for _, c := range feature.commands {
 			f.commands[c.name] = &c
@@ -96,6 +118,17 @@ func newFeatures(opt *Options) *features {
 		}
 		for _, item := range feature.status {
 			f.status[item.name] = &item
+		}
+	}
+	for _, feature := range list {
+		for _, e := range feature.enable {
+			f.enable[strings.ToUpper(e.word)] = &e
+		}
+		for _, p := range feature.selectParams {
+			f.selectParams[p.name] = &p
+		}
+		for _, m := range feature.fetchModifiers {
+			f.fetchModifiers[m.name] = &m
 		}
 	}
 	for _, c := range preloginCommands() {
@@ -222,16 +255,9 @@ func (s *session) enable(ctx context.Context, cmd *imap.Command) {
 			s.refuse(cmd, "Invalid arguments")
 			return
 		}
-		switch word := cmd.Args[i].Upper(); {
-		case word == "CONDSTORE":
-			s.enableCondstore(ctx)
-			done = append(done, word)
-		case word == "UTF8=ACCEPT" && s.opt.UTF8Accept:
-			s.enabled.utf8 = true
-			done = append(done, word)
-		case word == "IMAP4REV2" && s.opt.IMAP4rev2:
-			s.enabled.rev2 = true
-			done = append(done, "IMAP4rev2")
+		if e := s.srv.features.enable[cmd.Args[i].Upper()]; e != nil {
+			e.run(s, ctx)
+			done = append(done, e.word)
 		}
 	}
 	if done != nil {

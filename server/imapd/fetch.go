@@ -28,6 +28,7 @@ type fetch struct {
 	gone      bool
 	body      store.Body
 	structure *message.Message
+	scratch   []byte
 	// expunged holds the messages of which something could not be shown any more.
 	expunged store.UIDSet
 }
@@ -86,6 +87,19 @@ func condstore() feature {
 		search: []searcher{{name: "MODSEQ", make: func(_ *query, key *imap.SearchKey) matcher {
 			return func(m *candidate) bool { return uint64(m.entry.ModSeq) >= key.Number }
 		}}},
+		enable: []enabler{{"CONDSTORE", (*session).enableCondstore}},
+		selectParams: []selectParam{{"CONDSTORE", func(s *session, _ *selectHow, _ *imap.Arg) error {
+			s.enabled.condstore = true
+			return nil
+		}}},
+		fetchModifiers: []fetchModifier{{"CHANGEDSINCE", true, func(m *fetchModifiers, arg *imap.Arg) error {
+			n, ok := arg.Number()
+			if !ok {
+				return imap.SyntaxError("Invalid CHANGEDSINCE modseq.")
+			}
+			m.since, m.changed = store.ModSeq(n), true
+			return nil
+		}}},
 		status: []statusItem{statusNumber("HIGHESTMODSEQ", func(st *store.Status) uint64 { return max(uint64(st.HighestModSeq), 1) })},
 	}
 }
@@ -130,29 +144,55 @@ func objectID() feature {
 	}
 }
 
-// parseFetchModifiers reads CHANGEDSINCE (RFC 7162 section 3.1.4).
-func parseFetchModifiers(args []imap.Arg) (since store.ModSeq, given bool, err error) {
+// fetchModifiers is what the modifiers of FETCH say.
+type fetchModifiers struct {
+	// changed leaves out messages whose mod-sequence is not above since.
+	changed  bool
+	since    store.ModSeq
+	vanished bool
+}
+
+// fetchModifier is one modifier of FETCH, with an argument or without.
+type fetchModifier struct {
+	name     string
+	argument bool
+	parse    func(m *fetchModifiers, arg *imap.Arg) error
+}
+
+func (s *session) parseFetchModifiers(args []imap.Arg, byUID bool) (m fetchModifiers, err error) {
 	if len(args) == 0 {
-		return 0, false, nil
+		return m, nil
 	}
 	if args[0].Kind != imap.List {
-		return 0, false, imap.SyntaxError("Unknown parameter: " + args[0].Upper())
+		return m, imap.SyntaxError("Invalid arguments")
 	}
 	list := args[0].List
 	for i := 0; i < len(list); i++ {
-		if !list[i].IsAtom("CHANGEDSINCE") {
-			return 0, false, imap.SyntaxError("Unknown FETCH modifier")
+		modifier := s.srv.features.fetchModifiers[list[i].Upper()]
+		if modifier == nil {
+			return m, imap.SyntaxError("Unknown FETCH modifier")
 		}
-		if i++; i == len(list) {
-			return 0, false, imap.SyntaxError("Invalid CHANGEDSINCE modseq.")
+		var arg *imap.Arg
+		if modifier.argument {
+			if i++; i == len(list) {
+				return m, imap.SyntaxError("Missing " + modifier.name + " argument.")
+			}
+			arg = &list[i]
 		}
-		n, ok := list[i].Number()
-		if !ok {
-			return 0, false, imap.SyntaxError("Invalid CHANGEDSINCE modseq.")
+		if err := modifier.parse(&m, arg); err != nil {
+			return m, err
 		}
-		since, given = store.ModSeq(n), true
 	}
-	return since, given, nil
+	switch {
+	case !m.vanished:
+	case !byUID:
+		err = imap.SyntaxError("VANISHED allowed only with UID FETCH")
+	case !s.enabled.qresync:
+		err = imap.SyntaxError("VANISHED used without QRESYNC being enabled")
+	case !m.changed:
+		err = imap.SyntaxError("VANISHED used without CHANGEDSINCE")
+	}
+	return m, err
 }
 
 func (s *session) fetch(ctx context.Context, cmd *imap.Command, byUID bool) {
@@ -166,14 +206,13 @@ func (s *session) fetch(ctx context.Context, cmd *imap.Command, byUID bool) {
 	if err == nil {
 		items, rest, err = s.srv.grammar.ParseFetch(cmd.Args[1:])
 	}
-	var since store.ModSeq
-	var changed bool
+	var modifiers fetchModifiers
 	if err == nil {
-		since, changed, err = parseFetchModifiers(rest)
+		modifiers, err = s.parseFetchModifiers(rest, byUID)
 	}
 	var writers []*fetcher
 	if err == nil {
-		items, writers, err = s.prepareFetch(ctx, items, byUID, changed)
+		items, writers, err = s.prepareFetch(ctx, items, byUID, modifiers.changed)
 	}
 	if err != nil {
 		s.fail(ctx, cmd, err, place{})
@@ -184,9 +223,12 @@ func (s *session) fetch(ctx context.Context, cmd *imap.Command, byUID bool) {
 		s.lost(err)
 		return
 	}
+	if modifiers.vanished {
+		s.tellVanished(f.view, modifiers.since, uids)
+	}
 	seen := s.markSeen(ctx, f, uids, items)
 	s.box.each(uids, func(seq int) bool {
-		if f.move(seq); changed && f.entry.ModSeq <= since {
+		if f.move(seq); modifiers.changed && f.entry.ModSeq <= modifiers.since {
 			return true
 		}
 		err = f.message(items, writers, seen)
@@ -194,7 +236,7 @@ func (s *session) fetch(ctx context.Context, cmd *imap.Command, byUID bool) {
 		return err == nil && !s.ended
 	})
 	f.closeBody()
-	how := syncing{keepExpunged: !byUID, uid: byUID, silent: seen, gone: f.expunged}
+	how := syncing{keepExpunged: !byUID, uid: byUID, known: seen, gone: f.expunged}
 	switch {
 	case s.ended:
 	case err != nil:

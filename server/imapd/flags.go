@@ -77,6 +77,9 @@ func parseFlags(args []imap.Arg) (flags store.Flags, keywords []string, err erro
 			if len(word) > maxKeywordLength {
 				return 0, nil, imap.SyntaxError("Invalid keyword: Keyword name too long")
 			}
+			if strings.ContainsRune(word, ']') {
+				return 0, nil, failure{"CANNOT", "Invalid characters in keyword"}
+			}
 			keywords = addKeyword(keywords, word)
 			continue
 		}

@@ -34,7 +34,6 @@ type listed struct {
 	children, subscribed bool
 	subscribedBelow      bool
 	use                  string
-	dropped              bool
 }
 
 func (s *session) parseList(args []imap.Arg) (*listQuery, error) {

@@ -53,6 +53,7 @@ func preloginCommands() []command {
 }
 
 func (s *session) preloginCapability(_ context.Context, cmd *imap.Command) {
+	s.asked = true
 	s.untagged("CAPABILITY " + s.capabilities())
 	s.tagged(cmd, "OK Pre-login capabilities listed, post-login capabilities have more.")
 }
@@ -235,7 +236,12 @@ func (s *session) enter(ctx context.Context, cmd *imap.Command, user *account.Us
 		return
 	}
 	s.dec.Reset(s.srv.grammar, imap.Limits{Line: s.opt.MaxLine, LiteralMinus: s.opt.LiteralMinus})
-	s.tagged(cmd, "OK [CAPABILITY "+s.capabilities()+"] Logged in")
+	if s.asked {
+		s.untagged("CAPABILITY " + s.capabilities())
+		s.tagged(cmd, "OK Logged in")
+	} else {
+		s.tagged(cmd, "OK [CAPABILITY "+s.capabilities()+"] Logged in")
+	}
 	s.lastTime = time.Now()
 }
 

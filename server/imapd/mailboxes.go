@@ -49,7 +49,7 @@ func (s *session) create(ctx context.Context, cmd *imap.Command) {
 	}
 	name := cmd.Args[0]
 	if p, ok := s.decodeName(name.Text); ok {
-		if ns := s.namespaceOf(p); ns != nil && len(p) > 1 && p[len(p)-1] == ns.Separator {
+		if ns := s.namespaceOf(p); ns != nil && len(p) > 0 && p[len(p)-1] == ns.Separator {
 			name.Text = name.Text[:len(name.Text)-1]
 		}
 	}

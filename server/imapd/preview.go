@@ -6,7 +6,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"postilion/mail/charset"
 	"postilion/mail/message"
 	"postilion/proto/imap"
 )
@@ -54,8 +53,7 @@ func (f *fetch) preview() ([]byte, error) {
 	if part == nil {
 		return nil, nil
 	}
-	raw := io.NewSectionReader(f.body, part.BodyStart, part.BodyEnd-part.BodyStart)
-	text, err := io.ReadAll(io.LimitReader(charset.NewTextReader(raw, part.Encoding, part.Param("charset")), previewRead))
+	text, err := io.ReadAll(io.LimitReader(textReader(f.body, part), previewRead))
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package imapd
 
 import (
 	"context"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -127,8 +128,16 @@ func (q *query) inSet(set imap.SeqSet, byUID bool) matcher {
 		return func(m *candidate) bool { return uids.Contains(m.entry.UID) }
 	}
 	var seqs store.UIDSet
+	last := uint32(q.s.box.length())
 	for _, r := range set.Ranges {
-		low, high := r.Resolve(uint32(q.s.box.length()))
+		// Beside others a "*" is no message here but the end of all, so that 9:* finds nothing among five.
+		low, high := r.Resolve(math.MaxUint32)
+		if low == math.MaxUint32 {
+			low = last
+		}
+		if high = min(high, last); low > high || low == 0 {
+			continue
+		}
 		seqs = seqs.AddRange(store.UID(low), store.UID(high))
 	}
 	return func(m *candidate) bool { return seqs.Contains(store.UID(m.seq)) }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -179,9 +180,28 @@ func (m *candidate) partContains(part *message.Part, needle []byte, headers bool
 	if len(part.Children) > 0 || !textual(part) {
 		return false
 	}
-	raw := io.NewSectionReader(m.body, part.BodyStart, part.BodyEnd-part.BodyStart)
-	return streamContains(charset.NewTextReader(raw, part.Encoding, part.Param("charset")), needle)
+	return streamContains(textReader(m.body, part), needle)
 }
+
+// textReader reads the text of a part as UTF-8. Text that is that already is read as it stands.
+func textReader(body io.ReaderAt, part *message.Part) io.Reader {
+	raw := io.NewSectionReader(body, part.BodyStart, part.BodyEnd-part.BodyStart)
+	name := part.Param("charset")
+	switch strings.ToLower(part.Encoding) {
+	case "", "7bit", "8bit", "binary":
+		if name == "" || strings.EqualFold(name, "us-ascii") || strings.EqualFold(name, "utf-8") {
+			return raw
+		}
+	}
+	return charset.NewTextReader(raw, part.Encoding, name)
+}
+
+// scanner holds the buffers of streamContains.
+type scanner struct {
+	raw, folded []byte
+}
+
+var scanners = sync.Pool{New: func() any { return &scanner{raw: make([]byte, 0, 16<<10)} }}
 
 // textual tells whether a part's body is looked at: text, messages, and what does not say what it is.
 func textual(part *message.Part) bool {
@@ -193,8 +213,12 @@ func streamContains(r io.Reader, needle []byte) bool {
 	if len(needle) == 0 {
 		return true
 	}
-	raw := make([]byte, 0, 16<<10)
-	var folded []byte
+	sc := scanners.Get().(*scanner)
+	raw, folded := sc.raw[:0], sc.folded[:0]
+	defer func() {
+		sc.raw, sc.folded = raw, folded
+		scanners.Put(sc)
+	}()
 	for {
 		n, err := r.Read(raw[len(raw):cap(raw)])
 		raw = raw[:len(raw)+n]

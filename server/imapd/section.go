@@ -3,7 +3,6 @@ package imapd
 import (
 	"bytes"
 	"errors"
-	"io"
 	"math"
 	"strings"
 
@@ -128,18 +127,17 @@ func (f *fetch) copyOut(where span) error {
 
 const maxHeaderRead = 32 << 20
 
-// read brings a run of octets into memory.
+// read brings a run of octets into memory, where they stay until the next call.
 func (f *fetch) read(where span) ([]byte, error) {
 	if err := f.open(); err != nil {
 		return nil, err
 	}
-	return readSpan(f.body, where)
-}
-
-func readSpan(body io.ReaderAt, where span) ([]byte, error) {
-	n := min(where.end-where.start, maxHeaderRead)
-	text := make([]byte, n)
-	if read, err := body.ReadAt(text, where.start); int64(read) < n {
+	n := int(min(where.end-where.start, maxHeaderRead))
+	if cap(f.scratch) < n {
+		f.scratch = make([]byte, max(n, 4<<10))
+	}
+	text := f.scratch[:n]
+	if read, err := f.body.ReadAt(text, where.start); read < n {
 		return nil, err
 	}
 	return text, nil
@@ -177,7 +175,8 @@ func (f *fetch) fields(where span, names []string, others bool) ([]byte, error) 
 			picked[i] = 0x80
 		}
 	}
-	return append(picked, "\r\n"...), nil
+	f.scratch = append(picked, "\r\n"...)
+	return f.scratch, nil
 }
 
 func named(names []string, name []byte) bool {

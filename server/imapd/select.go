@@ -30,20 +30,14 @@ func (s *session) selectMailbox(ctx context.Context, cmd *imap.Command, readOnly
 		s.refuse(cmd, "Invalid arguments")
 		return
 	}
-	if len(cmd.Args) > 1 && cmd.Args[1].Kind == imap.List {
-		for i := range cmd.Args[1].List {
-			if !cmd.Args[1].List[i].IsAtom("CONDSTORE") {
-				s.refuse(cmd, "Unknown FETCH modifier")
-				return
-			}
-		}
-		if len(cmd.Args[1].List) > 0 {
-			s.enabled.condstore = true
-		}
-	}
-	p, err := s.locate(&cmd.Args[0])
+	how := selectHow{readOnly: readOnly}
+	err := s.parseSelect(cmd.Args[1:], &how)
+	var p place
 	if err == nil {
-		err = s.open(ctx, p, readOnly)
+		p, err = s.locate(&cmd.Args[0])
+	}
+	if err == nil {
+		err = s.open(ctx, p, how)
 	}
 	if err != nil {
 		s.fail(ctx, cmd, err, p)
@@ -56,8 +50,43 @@ func (s *session) selectMailbox(ctx context.Context, cmd *imap.Command, readOnly
 	}
 }
 
+// selectHow is what the parameters of SELECT say.
+type selectHow struct {
+	readOnly bool
+	resync   resync
+}
+
+// selectParam is one parameter of SELECT. parse is given the list behind the name, or nil.
+type selectParam struct {
+	name  string
+	parse func(s *session, how *selectHow, arg *imap.Arg) error
+}
+
+func (s *session) parseSelect(args []imap.Arg, how *selectHow) error {
+	if len(args) == 0 || args[0].Kind != imap.List {
+		return nil
+	}
+	list := args[0].List
+	for i := 0; i < len(list); i++ {
+		p := s.srv.features.selectParams[list[i].Upper()]
+		if p == nil {
+			return imap.SyntaxError("Unknown FETCH modifier")
+		}
+		var arg *imap.Arg
+		if i+1 < len(list) && list[i+1].Kind == imap.List {
+			i++
+			arg = &list[i]
+		}
+		if err := p.parse(s, how, arg); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // open makes the mailbox the selected one and tells what it holds.
-func (s *session) open(ctx context.Context, p place, readOnly bool) error {
+func (s *session) open(ctx context.Context, p place, how selectHow) error {
+	readOnly := how.readOnly
 	box, err := p.ns.Account.Mailbox(ctx, p.name)
 	if err != nil {
 		return err
@@ -66,8 +95,8 @@ func (s *session) open(ctx context.Context, p place, readOnly bool) error {
 	s.box = b
 	if readOnly {
 		b.view, err = box.View(ctx)
-		if err == nil {
-			b.recent = store.UIDSetRange(b.view.FirstRecent(), 1<<32-1)
+		if err == nil && b.view.FirstRecent() < b.view.UIDNext() {
+			b.recent = store.UIDSetRange(b.view.FirstRecent(), b.view.UIDNext()-1)
 		}
 	} else {
 		b.view, err = s.takeRecent(ctx)
@@ -90,7 +119,7 @@ func (s *session) open(ctx context.Context, p place, readOnly bool) error {
 	}
 	s.untagged(fmt.Sprintf("OK [UIDVALIDITY %d] UIDs valid", view.UIDValidity()))
 	s.untagged(fmt.Sprintf("OK [UIDNEXT %d] Predicted next UID", view.UIDNext()))
-	if s.enabled.condstore {
+	if s.srv.tracks(s.trackKey(), s.enabled.condstore) {
 		s.tellHighest()
 	}
 	if s.enabled.rev2 {
@@ -101,6 +130,7 @@ func (s *session) open(ctx context.Context, p place, readOnly bool) error {
 	if s.opt.MailboxID && view.ID() != "" {
 		s.untagged("OK [MAILBOXID (" + view.ID() + ")] Ok")
 	}
+	s.tellMissed(ctx, how.resync)
 	return nil
 }
 
@@ -131,8 +161,27 @@ func (s *session) enableCondstore(ctx context.Context) {
 	}
 	s.enabled.condstore = true
 	if s.box != nil {
+		s.srv.tracks(s.trackKey(), true)
 		s.tellHighest()
 	}
+}
+
+// trackKey names the selected mailbox among those of all users.
+func (s *session) trackKey() string { return s.user.Name + "\x00" + s.box.name }
+
+// maxTracked bounds the memory of which mailboxes mod-sequences were asked for.
+const maxTracked = 100_000
+
+// tracks tells whether a client has asked for mod-sequences of a mailbox since the server started; now says that one does. Dovecot announces
+// HIGHESTMODSEQ of those mailboxes only, and some clients take the announcement for a sign that CONDSTORE is on.
+func (srv *Server) tracks(key string, now bool) bool {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	_, tracked := srv.tracked[key]
+	if now && !tracked && len(srv.tracked) < maxTracked {
+		srv.tracked[key] = struct{}{}
+	}
+	return tracked || now
 }
 
 // closeCommand is CLOSE, which expunges without a word unless the mailbox is read-only.

@@ -191,6 +191,8 @@ type syncing struct {
 	keepExpunged bool
 	// silent names messages whose flags the client knows already.
 	silent store.UIDSet
+	// known names messages whose flags and mod-sequence the client knows already.
+	known store.UIDSet
 	// gone names messages that the client was told to be gone in the course of the command.
 	gone store.UIDSet
 	// uid has FETCH responses name the UID.
@@ -203,8 +205,9 @@ func (s *session) finish(ctx context.Context, cmd *imap.Command, text string) {
 }
 
 func (s *session) finishWith(ctx context.Context, cmd *imap.Command, text string, how syncing) {
+	s.vanishedTold = false
 	if s.sync(ctx, how) {
-		s.tagged(cmd, text)
+		s.tagged(cmd, s.withHighest(text))
 	}
 }
 
@@ -242,6 +245,11 @@ func (s *session) sync(ctx context.Context, how syncing) bool {
 		b.ghosts = mergeGhosts(b.ghosts, gone)
 	} else {
 		before -= s.tellExpunged(old, gone)
+	}
+	if b.readOnly && now.UIDNext() > old.UIDNext() {
+		if first := max(now.FirstRecent(), old.UIDNext()); first < now.UIDNext() {
+			b.recent = b.recent.AddRange(first, now.UIDNext()-1)
+		}
 	}
 	b.view = now
 	if n := b.length(); n != before {
@@ -306,7 +314,7 @@ func (s *session) tellFlags(old, now store.View, how syncing) {
 		for i, _ := now.Index(r.First); i < now.Len() && now.UID(i) <= r.Last; i++ {
 			uid := now.UID(i)
 			j, known := old.Index(uid)
-			if !known {
+			if !known || how.known.Contains(uid) {
 				continue
 			}
 			entry, was := now.Entry(i), old.Entry(j)
@@ -401,6 +409,17 @@ func (s *session) tellExpunged(old store.View, gone []store.Entry) int {
 	b := s.box
 	if len(gone) == 0 && len(b.ghosts) == 0 {
 		return 0
+	}
+	if s.enabled.qresync {
+		var uids store.UIDSet
+		for _, entry := range append(gone, b.ghosts...) {
+			uids = uids.Add(entry.UID)
+		}
+		s.untagged("VANISHED " + uids.String())
+		s.vanishedTold = true
+		n := len(gone) + len(b.ghosts)
+		b.ghosts = nil
+		return n
 	}
 	seqs := make([]int, 0, len(gone)+len(b.ghosts))
 	for _, entry := range gone {

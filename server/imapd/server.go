@@ -28,6 +28,8 @@ type Server struct {
 	// strange counts strangers by address, userIP sessions by user and address.
 	strange map[netip.Addr]int
 	userIP  map[userIP]int
+	// tracked names mailboxes of which mod-sequences were asked for.
+	tracked map[string]struct{}
 	running sync.WaitGroup
 }
 
@@ -45,7 +47,7 @@ func New(opt Options) *Server {
 		grammar:  imap.NewGrammar(imap.Extensions()...),
 		features: newFeatures(&opt),
 		sessions: map[*session]struct{}{}, strangers: list.New(),
-		strange: map[netip.Addr]int{}, userIP: map[userIP]int{},
+		strange: map[netip.Addr]int{}, userIP: map[userIP]int{}, tracked: map[string]struct{}{},
 	}
 }
 

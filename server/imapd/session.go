@@ -68,7 +68,6 @@ type session struct {
 	attempts    int
 	began       time.Time
 	bad         int
-	clientID    string
 	namespaces  []Namespace
 	box         *selected
 	saved       store.UIDSet
@@ -77,6 +76,10 @@ type session struct {
 	lastTime    time.Time
 	count       counters
 	implicit    bool
+	// asked is true when the client asked for CAPABILITY before login, and so is told the new ones in the same form.
+	asked bool
+	// vanishedTold is true when the present command told VANISHED.
+	vanishedTold bool
 }
 
 // enabled is what ENABLE and the CONDSTORE-enabling commands turned on.
