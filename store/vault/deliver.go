@@ -189,6 +189,9 @@ func (r *deliveryRun) entry(target *store.Target) entry {
 	if r.shared && len(target.Prefix) > 0 {
 		e.prefix = uint32(len(target.Prefix))
 		e.size += int64(e.prefix)
+	}
+	// Each target gets a message of its own: only what Copy makes are copies.
+	if r.references > 0 || e.prefix > 0 {
 		e.email = r.store.newID()
 	}
 	return e
