@@ -212,12 +212,9 @@ func (s *Store) newEntry(body newBody, internal time.Time) entry {
 // giveUp turns the outcomes into those of a delivery that one target failed.
 func (r *deliveryRun) giveUp() {
 	for i := range r.outcomes {
-		if r.outcomes[i].Err == nil && !r.outcomes[i].Duplicate {
+		if r.outcomes[i].Err == nil {
 			target := r.delivery.Targets[i]
 			r.outcomes[i] = store.Outcome{Err: wrap("deliver", target.Owner.User, target.Mailbox, store.ErrNotDelivered)}
-		}
-		if r.outcomes[i].Err != nil {
-			r.outcomes[i].UID = 0
 		}
 	}
 	r.references = 0
