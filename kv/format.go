@@ -94,7 +94,7 @@ func lockDirectory(files vfs.FS, dir string) (io.Closer, error) {
 		}
 		return nil, fmt.Errorf("%w: %s is held by %s: %w", ErrLocked, dir, holder, err)
 	}
-	if err := writeFile(files, owner, []byte(self())); err != nil {
+	if err := putFile(files, owner, []byte(self())); err != nil {
 		return nil, errors.Join(fmt.Errorf("kv: writing %s: %w", owner, err), lock.Close())
 	}
 	return lock, nil
@@ -110,6 +110,16 @@ func readFile(files vfs.FS, name string) ([]byte, error) {
 	}
 	text, err := io.ReadAll(io.LimitReader(f, 4096))
 	return text, errors.Join(err, f.Close())
+}
+
+// putFile writes a file that need not be on the disk, writeFile one that must.
+func putFile(files vfs.FS, name string, text []byte) error {
+	f, err := files.Create(name, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	return errors.Join(err, f.Close())
 }
 
 func writeFile(files vfs.FS, name string, text []byte) error {

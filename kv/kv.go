@@ -10,8 +10,8 @@
 // It is not a query layer, knows no types, and belongs to one process: the directory is locked. It does not end the process: what
 // Pebble cannot go on after is told to Options.OnFatal, and from then on every call answers ErrFailed.
 //
-// Memory: one memtable grows from 256 KiB to Options.MemTableSize (16 MiB) and at most two stand at a time; the block cache fills up to
-// Options.CacheSize (16 MiB) as blocks are read. An idle server that has just started needs a few megabytes for both together.
+// Memory: memtables grow from 256 KiB to Options.MemTableSize (16 MiB), and at most three stand at a time under load, one when idle; the block cache
+// fills up to Options.CacheSize (16 MiB) as blocks are read. A server that has just started needs a few megabytes for all of it.
 package kv
 
 import (
@@ -182,9 +182,6 @@ func (db *DB) pebbleOptions(options Options) *pebble.Options {
 			DataCorruption: func(info pebble.DataCorruptionInfo) {
 				db.corrupt.Add(1)
 				db.log.Error("database file is damaged", "dir", db.dir, "file", info.Path, "error", info.Details)
-			},
-			DiskSlow: func(info pebble.DiskSlowInfo) {
-				db.log.Warn("disk is slow", "dir", db.dir, "file", info.Path, "operation", info.OpType.String(), "duration", info.Duration)
 			},
 		},
 		// Compaction of the upper levels on a second core only when it falls behind: a mail server's cores belong to its sessions.

@@ -189,6 +189,9 @@ func (r *deliveryRun) entry(target *store.Target) entry {
 	if r.shared && len(target.Prefix) > 0 {
 		e.prefix = uint32(len(target.Prefix))
 		e.size += int64(e.prefix)
+	}
+	// Each target gets a message of its own: only what Copy makes are copies.
+	if r.references > 0 || e.prefix > 0 {
 		e.email = r.store.newID()
 	}
 	return e
@@ -209,12 +212,9 @@ func (s *Store) newEntry(body newBody, internal time.Time) entry {
 // giveUp turns the outcomes into those of a delivery that one target failed.
 func (r *deliveryRun) giveUp() {
 	for i := range r.outcomes {
-		if r.outcomes[i].Err == nil && !r.outcomes[i].Duplicate {
+		if r.outcomes[i].Err == nil {
 			target := r.delivery.Targets[i]
 			r.outcomes[i] = store.Outcome{Err: wrap("deliver", target.Owner.User, target.Mailbox, store.ErrNotDelivered)}
-		}
-		if r.outcomes[i].Err != nil {
-			r.outcomes[i].UID = 0
 		}
 	}
 	r.references = 0

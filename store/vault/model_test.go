@@ -192,7 +192,7 @@ func (m *machine) rename(r *rapid.T) {
 	err := m.account.Rename(context.Background(), from, to)
 	source, below := m.model.boxes[from], m.below(from)
 	switch {
-	case from == to || m.model.boxes[to] != nil:
+	case m.model.boxes[to] != nil || len(m.below(to)) > 0:
 		m.want(r, err, store.ErrExists)
 	case from == store.Inbox:
 		m.want(r, err, nil)
@@ -203,8 +203,6 @@ func (m *machine) rename(r *rapid.T) {
 		source.messages, m.model.boxes[to] = nil, moved
 	case strings.HasPrefix(to, from+"/"):
 		m.want(r, err, store.ErrName)
-	case len(m.below(to)) > 0:
-		m.want(r, err, store.ErrExists)
 	case source == nil && len(below) == 0:
 		m.want(r, err, store.ErrNotFound)
 	default:
@@ -262,13 +260,13 @@ func (m *machine) deliver(r *rapid.T) {
 		target, mark := d.Targets[i], id+" "+names[i]
 		box := m.model.boxes[names[i]]
 		switch {
+		case failed && d.AllOrNothing:
+			if outcome.Err == nil || outcome.UID != 0 {
+				r.Fatalf("target %d: %+v, another one failed", i, outcome)
+			}
 		case m.model.delivered[mark]:
 			if !outcome.Duplicate || outcome.Err != nil {
 				r.Fatalf("target %d: %+v, was delivered before", i, outcome)
-			}
-		case failed && d.AllOrNothing:
-			if outcome.Err == nil && !outcome.Duplicate {
-				r.Fatalf("target %d: %+v, another one failed", i, outcome)
 			}
 		case box == nil && !target.Create:
 			m.want(r, outcome.Err, store.ErrNotFound)

@@ -247,10 +247,11 @@ func (h *accountHandle) Delete(ctx context.Context, name string) error {
 
 func (h *accountHandle) Rename(ctx context.Context, from, to string) error {
 	return h.change(ctx, "rename", from, func(c *change, ac *accountChange) error {
-		if from == to {
-			return store.ErrExists
-		}
 		if err := ac.free(to); err != nil {
+			return err
+		}
+		// A name that is only a level above others is taken too.
+		if err := ac.account.names(to+"/", func(string, nameRow) error { return store.ErrExists }); err != nil {
 			return err
 		}
 		if from == store.Inbox {
@@ -258,11 +259,6 @@ func (h *accountHandle) Rename(ctx context.Context, from, to string) error {
 		}
 		if strings.HasPrefix(to, from+"/") {
 			return fmt.Errorf("%w: it lies below the mailbox itself", store.ErrName)
-		}
-		// A name that is only a level above others is taken too.
-		err := ac.account.names(to+"/", func(string, nameRow) error { return store.ErrExists })
-		if err != nil {
-			return err
 		}
 		return c.renameTree(ac, from, to)
 	})
