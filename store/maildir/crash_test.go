@@ -217,7 +217,9 @@ func TestCrash(t *testing.T) {
 			},
 		},
 		{
-			"rename", func(c *crashSite, account store.Account) error { return account.Rename(c.t.Context(), "Work", "Job/one") },
+			"rename", func(c *crashSite, account store.Account) error {
+				return account.Rename(c.t.Context(), "Work", "Job/one")
+			},
 			func(c *crashSite, account store.Account, _, work []string, acknowledged bool) {
 				if work == nil {
 					work = c.content(account, "Job/one")

@@ -45,3 +45,10 @@ func TestStore(t *testing.T) {
 		})
 	}
 }
+
+func TestCompare(t *testing.T) {
+	storetest.Compare(t, map[string]func(t *testing.T) *storetest.Bed{
+		"maildir++": func(t *testing.T) *storetest.Bed { return bed(t, "") },
+		"fs":        func(t *testing.T) *storetest.Bed { return bed(t, ":LAYOUT=fs") },
+	})
+}
