@@ -54,7 +54,7 @@ func (f *folder) write(prefix []byte, content store.Content, date time.Time, mar
 	}
 	if err == nil {
 		if err = d.step("sync", path); err == nil {
-			err = file.Sync()
+			err = d.flush(file)
 		}
 	}
 	if err := errors.Join(err, file.Close()); err != nil {
