@@ -284,8 +284,10 @@ func TestNamesBesideDovecot(t *testing.T) {
 		t.Fatal(err)
 	}
 	out := d.imap(`LIST "" *`, `LSUB "" *`, `CREATE "From dovecot/&AOQ-"`, `SUBSCRIBE "From dovecot/&AOQ-"`, `UNSUBSCRIBE "sp ace"`, `DELETE "R&-D"`, `RENAME "INBOX/sub" "INBOX/under"`)
-	for _, want := range []string{`* LIST (\HasNoChildren) "/" Entw&APw-rfe/2024`, `* LIST (\HasNoChildren) "/" R&-D`, `"/" INBOX/sub`, `"/" Deep/er`, `"/" "sp ace"`,
-		`* LSUB () "/" Entw&APw-rfe/2024`, `* LSUB () "/" R&-D`, `* LSUB () "/" "sp ace"`, `* LSUB () "/" plain`} {
+	for _, want := range []string{
+		`* LIST (\HasNoChildren) "/" Entw&APw-rfe/2024`, `* LIST (\HasNoChildren) "/" R&-D`, `"/" INBOX/sub`, `"/" Deep/er`, `"/" "sp ace"`,
+		`* LSUB () "/" Entw&APw-rfe/2024`, `* LSUB () "/" R&-D`, `* LSUB () "/" "sp ace"`, `* LSUB () "/" plain`,
+	} {
 		if !strings.Contains(out, want+"\r\n") {
 			t.Errorf("Dovecot does not say %q: %s", want, out)
 		}

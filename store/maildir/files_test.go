@@ -22,14 +22,18 @@ func TestParseUIDList(t *testing.T) {
 		entries    []uidEntry
 		bad        bool
 	}{
-		{name: "version 3", text: "3 V1795621026 N1 Gf45c8d09a200076b8207000083ecc375\n1 :1795621026.M1P2.vm,S=27,W=31\n3 W17 Gx,y Pab :b\n", validity: 1795621026, next: 4,
-			guid: "f45c8d09a200076b8207000083ecc375", entries: []uidEntry{{1, "", "1795621026.M1P2.vm,S=27,W=31"}, {3, "W17 Gx,y Pab", "b"}}},
+		{
+			name: "version 3", text: "3 V1795621026 N1 Gf45c8d09a200076b8207000083ecc375\n1 :1795621026.M1P2.vm,S=27,W=31\n3 W17 Gx,y Pab :b\n", validity: 1795621026, next: 4,
+			guid: "f45c8d09a200076b8207000083ecc375", entries: []uidEntry{{1, "", "1795621026.M1P2.vm,S=27,W=31"}, {3, "W17 Gx,y Pab", "b"}},
+		},
 		{name: "next above the records", text: "3 V5 N900 Ga\n7 :x\n", validity: 5, next: 900, guid: "a", entries: []uidEntry{{7, "", "x"}}},
 		{name: "version 1", text: "1 1600000001 42\n5 name:2,S\n", validity: 1600000001, next: 42, entries: []uidEntry{{5, "", "name"}}},
 		{name: "without identifier", text: "3 V5 N1\n", validity: 5, next: 1, entries: []uidEntry{}},
 		{name: "a line not yet complete", text: "3 V5 N1 Ga\n1 :x\n2 :y", validity: 5, next: 2, guid: "a", entries: []uidEntry{{1, "", "x"}}},
-		{name: "records that make no sense", text: "3 V5 N1 Ga\n0 :z\nx\n2 :a\n1 :b\n2 :c\n3 d\n4 :\n5 :../e\n99999999999 :f\n6 :g\n", validity: 5, next: 7, guid: "a",
-			entries: []uidEntry{{2, "", "a"}, {6, "", "g"}}},
+		{
+			name: "records that make no sense", text: "3 V5 N1 Ga\n0 :z\nx\n2 :a\n1 :b\n2 :c\n3 d\n4 :\n5 :../e\n99999999999 :f\n6 :g\n", validity: 5, next: 7, guid: "a",
+			entries: []uidEntry{{2, "", "a"}, {6, "", "g"}},
+		},
 		{name: "empty", bad: true},
 		{name: "no version", text: "x\n", bad: true},
 		{name: "version 2", text: "2 V1 N1\n", bad: true},
