@@ -234,3 +234,30 @@ func TestOwner(t *testing.T) {
 		t.Errorf("the two targets are not one file")
 	}
 }
+
+// TestWrongSize reads a message whose name tells wrong sizes.
+func TestWrongSize(t *testing.T) {
+	home := t.TempDir()
+	put(t, filepath.Join(home, "Maildir/cur/1.a,S=11,W=14:2,S"), "Subject: s\n\nxy\n", 7)
+	_, account := openHome(t, home)
+	if got := ourState(t, account, store.Inbox); got[0] != `1 [\Seen] 7 14` {
+		t.Errorf("before reading: %q", got)
+	}
+	inbox, err := account.Mailbox(t.Context(), store.Inbox)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := inbox.Open(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.Size() != 18 || b.Close() != nil {
+		t.Errorf("size of the body: %d", b.Size())
+	}
+	_, again := openHome(t, home)
+	for _, a := range []store.Account{account, again} {
+		if got := ourState(t, a, store.Inbox); got[0] != `1 [\Seen] 7 18` {
+			t.Errorf("after reading: %q", got)
+		}
+	}
+}
