@@ -405,18 +405,23 @@ func (s *sequence) delete() (string, func(c *contestant) string) {
 func (s *sequence) rename() (string, func(c *contestant) string) {
 	from, to := s.name("from"), s.name("to")
 	s.era++
-	if strings.HasPrefix(to, from+"/") {
-		// Refused, but as existing or as impossible is open when it is both.
+	if strings.HasPrefix(to, from+"/") || (from == to && from != store.Inbox) {
+		// Refused, but as existing, as impossible or as not found is open when it is more than one of them.
 		return "", nil
 	}
 	listed, err := s.contestants[0].account.List(s.contestants[0].t.Context())
 	if err != nil {
 		s.rt.Fatal(err)
 	}
+	source, target, level := false, false, false
 	for _, l := range listed {
-		if !l.Selectable && l.Name == to {
-			return "", nil
-		}
+		source = source || l.Name == from
+		target = target || l.Name == to
+		level = level || (l.Name == to && !l.Selectable)
+	}
+	if level || (target && !source) {
+		// Whether a level may become a mailbox this way is open, and which of two errors comes first.
+		return "", nil
 	}
 	return fmt.Sprintf("renaming of %s to %s", from, to), func(c *contestant) string { return class(c.account.Rename(c.t.Context(), from, to)) }
 }

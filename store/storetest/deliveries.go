@@ -218,6 +218,11 @@ func checkAllOrNothing(f *fixture) {
 			f.Errorf("offered a third time, target %d: %+v", i, outcome)
 		}
 	}
+	d.Targets[1] = f.target("bob", "none")
+	outcomes = f.deliver(d)
+	if !outcomes[0].Duplicate || !outcomes[2].Duplicate {
+		f.Errorf("what was delivered before is no repeat when another target fails: %+v", outcomes)
+	}
 	for _, user := range []string{"alice", "dave", "carol"} {
 		f.wantSubjects(f.inbox(user), "a")
 	}

@@ -221,7 +221,7 @@ func (s *memoryStore) Deliver(_ context.Context, d *store.Delivery) ([]store.Out
 		}
 	}
 	for i := range outcomes {
-		if failed && d.AllOrNothing && outcomes[i].Err == nil {
+		if failed && d.AllOrNothing && outcomes[i].Err == nil && !outcomes[i].Duplicate {
 			outcomes[i] = store.Outcome{Err: store.ErrNotDelivered}
 		}
 	}
