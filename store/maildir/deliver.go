@@ -18,6 +18,8 @@ type plan struct {
 	mailbox *mailbox
 	mark    deliveryMark
 	outcome store.Outcome
+	// before tells of a repeat that it was there before this delivery began.
+	before bool
 	// file is what this target gets; placed is its name once it is in the mailbox.
 	file   *draftFile
 	placed string
@@ -36,6 +38,7 @@ func (s *Store) Deliver(ctx context.Context, delivery *store.Delivery) ([]store.
 	for i := range plans {
 		plans[i] = &plan{target: &delivery.Targets[i]}
 		plans[i].outcome.Err = s.prepare(ctx, delivery, plans[i])
+		plans[i].before = plans[i].outcome.Duplicate
 	}
 	defer func() {
 		for _, p := range plans {
@@ -74,13 +77,13 @@ func (s *Store) Deliver(ctx context.Context, delivery *store.Delivery) ([]store.
 	return outcomes, nil
 }
 
-// refuse marks the other targets when one has failed, and tells whether one has.
+// refuse marks the other targets when one has failed, and tells whether one has. Those that had the delivery before keep it.
 func refuse(plans []*plan) bool {
 	if !slices.ContainsFunc(plans, func(p *plan) bool { return p.outcome.Err != nil }) {
 		return false
 	}
 	for _, p := range plans {
-		if p.outcome.Err == nil {
+		if p.outcome.Err == nil && !p.before {
 			p.outcome = store.Outcome{Err: store.ErrNotDelivered}
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -21,6 +22,15 @@ import (
 type disk struct {
 	// before is asked before each step and makes it fail; nil in real life.
 	before func(step, path string) error
+	// unsynced leaves flushing to the system; for tests of everything but durability.
+	unsynced bool
+}
+
+func (d *disk) flush(file *os.File) error {
+	if d.unsynced {
+		return nil
+	}
+	return file.Sync()
 }
 
 func (d *disk) step(step, path string) error {
@@ -75,7 +85,7 @@ func (d *disk) syncDir(path string) error {
 	if err != nil {
 		return err
 	}
-	return kind(errors.Join(dir.Sync(), dir.Close()))
+	return kind(errors.Join(d.flush(dir), dir.Close()))
 }
 
 // ownership is who gets what is made, and with which permissions.
@@ -146,7 +156,7 @@ func (d *disk) writeFile(path string, content []byte, owner ownership) error {
 		err = owner.give(path)
 	}
 	if err == nil {
-		err = file.Sync()
+		err = d.flush(file)
 	}
 	return kind(errors.Join(err, file.Close()))
 }
@@ -176,7 +186,7 @@ func (d *disk) appendFile(path string, content []byte, owner ownership, create, 
 		}
 	}
 	if err == nil && sync {
-		err = file.Sync()
+		err = d.flush(file)
 	}
 	var info fs.FileInfo
 	if err == nil {
@@ -227,6 +237,44 @@ func stampOf(info fs.FileInfo) stamp {
 // staleLock is how old a lock file must be to be taken away: its owner has died. Dovecot's programs use the same time.
 const staleLock = 2 * time.Minute
 
+// lockText says in a lock file who holds it, as Dovecot writes it, and which run of the program: a process number comes back, the more so in a
+// container.
+var lockText = fmt.Sprintf("%d:%s:%s", os.Getpid(), lockHost(), randomHex(8))
+
+func lockHost() string {
+	host, err := os.Hostname()
+	if err != nil {
+		return "localhost"
+	}
+	return host
+}
+
+// abandoned tells whether the process that made the lock file is known to be gone.
+func abandoned(name string, info fs.FileInfo) bool {
+	if time.Since(info.ModTime()) > staleLock {
+		return true
+	}
+	if info.Size() > 1000 {
+		return false
+	}
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return false
+	}
+	words := strings.Split(strings.TrimSpace(string(text)), ":")
+	if len(words) < 2 || words[1] != lockHost() {
+		return false
+	}
+	pid, err := strconv.Atoi(words[0])
+	if err != nil || pid <= 0 {
+		return false
+	}
+	if pid == os.Getpid() {
+		return len(words) == 3 && string(text) != lockText
+	}
+	return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)
+}
+
 // lock makes path+".lock" as Dovecot's programs and Procmail do and returns what removes it.
 func (d *disk) lock(ctx context.Context, path string, timeout time.Duration, owner ownership) (unlock func(), err error) {
 	if err := d.step("lock", path); err != nil {
@@ -237,7 +285,8 @@ func (d *disk) lock(ctx context.Context, path string, timeout time.Duration, own
 	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
 		file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, owner.file())
 		if err == nil {
-			err = owner.give(name)
+			_, writeErr := file.WriteString(lockText)
+			err = errors.Join(writeErr, owner.give(name))
 			mine, statErr := file.Stat()
 			if err := errors.Join(err, statErr, file.Close()); err != nil {
 				_ = os.Remove(name)
@@ -253,7 +302,7 @@ func (d *disk) lock(ctx context.Context, path string, timeout time.Duration, own
 		if !errors.Is(err, fs.ErrExist) {
 			return nil, kind(err)
 		}
-		if info, err := os.Stat(name); err == nil && time.Since(info.ModTime()) > staleLock {
+		if info, err := os.Stat(name); err == nil && abandoned(name, info) {
 			_ = os.Remove(name)
 			continue
 		}

@@ -66,15 +66,39 @@ func (m *mailbox) View(ctx context.Context) (store.View, error) {
 func (m *mailbox) Open(ctx context.Context, uid store.UID) (store.Body, error) {
 	var opened *body
 	err := m.do(ctx, "read", func(f *folder) error {
-		return f.withFile(ctx, uid, func(_ *stored, path string) (err error) {
+		err := f.withFile(ctx, uid, func(_ *stored, path string) (err error) {
 			opened, err = openBody(path)
 			return err
 		})
+		if err == nil {
+			err = f.correctSize(ctx, uid, opened.size)
+		}
+		return err
 	})
+	if err != nil && opened != nil {
+		_ = opened.Close()
+	}
 	if err != nil {
 		return nil, err
 	}
 	return opened, nil
+}
+
+// correctSize notes the size of a message that was read, where its file's name or the UID list told another.
+func (f *folder) correctSize(ctx context.Context, uid store.UID, size int64) error {
+	if m := f.find(uid); m == nil || m.size == size {
+		return nil
+	}
+	return f.update(ctx, func(c *tx) error {
+		if m := f.find(uid); m != nil {
+			next := *m
+			next.size = size
+			f.put(&next)
+			c.line(messageLine(uid, f.remember(&next)))
+			c.touched = true
+		}
+		return nil
+	})
 }
 
 // withFile calls fn with the path of a message. When the file is not there any more, the folder is read again: another program

@@ -10,7 +10,7 @@ import (
 )
 
 // bed returns a fresh place with the location options given.
-func bed(t *testing.T, options string) *storetest.Bed {
+func bed(t *testing.T, options string, unsynced bool) *storetest.Bed {
 	home := t.TempDir()
 	l, err := parseLocation("/mail"+strings.ReplaceAll(options, "@", "/home"), "")
 	if err != nil {
@@ -22,6 +22,7 @@ func bed(t *testing.T, options string) *storetest.Bed {
 			if err != nil {
 				tb.Fatal(err)
 			}
+			s.disk.unsynced = unsynced
 			return s
 		},
 		Owner: func(user string) store.Owner {
@@ -41,7 +42,14 @@ func TestStore(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			storetest.Run(t, func(t *testing.T) *storetest.Bed { return bed(t, options) })
+			storetest.Run(t, func(t *testing.T) *storetest.Bed { return bed(t, options, name != "maildir++") })
 		})
 	}
+}
+
+func TestCompare(t *testing.T) {
+	storetest.Compare(t, map[string]func(t *testing.T) *storetest.Bed{
+		"maildir++": func(t *testing.T) *storetest.Bed { return bed(t, "", true) },
+		"fs":        func(t *testing.T) *storetest.Bed { return bed(t, ":LAYOUT=fs", true) },
+	})
 }

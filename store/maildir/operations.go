@@ -172,7 +172,7 @@ func (f *folder) writeLetters(missing map[int]string) error {
 		return err
 	}
 	defer unlock()
-	text, _, err := readLimited(path)
+	text, before, err := readLimited(path)
 	if err != nil {
 		return err
 	}
@@ -188,6 +188,12 @@ func (f *folder) writeLetters(missing map[int]string) error {
 	}
 	f.setLetters(names)
 	_, info, err := statFile(path)
+	if err == nil && before != nil && info != nil && info.ModTime().Unix() <= before.ModTime().Unix() {
+		// Dovecot knows the file by its time in seconds, so that must rise.
+		if err = os.Chtimes(path, time.Time{}, time.Unix(before.ModTime().Unix()+1, 0)); err == nil {
+			_, info, err = statFile(path)
+		}
+	}
 	f.keywordStamp = stampOf(info)
 	return err
 }

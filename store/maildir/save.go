@@ -54,7 +54,7 @@ func (f *folder) write(prefix []byte, content store.Content, date time.Time, mar
 	}
 	if err == nil {
 		if err = d.step("sync", path); err == nil {
-			err = file.Sync()
+			err = d.flush(file)
 		}
 	}
 	if err := errors.Join(err, file.Close()); err != nil {
@@ -77,7 +77,7 @@ type lineEnds struct {
 const writeBuffer = 64 << 10
 
 func (w *lineEnds) copy(prefix []byte, content store.Content) error {
-	w.out = make([]byte, 0, writeBuffer+2)
+	w.out = make([]byte, 0, min(writeBuffer, content.Size()+int64(len(prefix)))+2)
 	w.convert(prefix)
 	chunk := make([]byte, min(writeBuffer, content.Size()+1))
 	for at := int64(0); at < content.Size(); {

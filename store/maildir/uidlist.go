@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -169,13 +168,4 @@ func (e uidEntry) extension(letter byte) string {
 		}
 	}
 	return ""
-}
-
-// find returns the record of uid.
-func (l *uidList) find(uid store.UID) (uidEntry, bool) {
-	i, ok := slices.BinarySearchFunc(l.entries, uid, func(e uidEntry, uid store.UID) int { return int(int64(e.uid) - int64(uid)) })
-	if !ok {
-		return uidEntry{}, false
-	}
-	return l.entries[i], true
 }

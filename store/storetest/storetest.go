@@ -32,7 +32,7 @@ type Bed struct {
 type Capabilities struct {
 	// ExactBytes: bare CR and LF come back as they were put in. Else a bare LF comes back as CRLF.
 	ExactBytes bool
-	// Atomic: a delivery to several mailboxes and a Move happen wholly or not at all even where a single target fails late.
+	// Atomic: a delivery to several mailboxes is seen in all of them at once.
 	Atomic bool
 	// RemembersAccounts: Accounts tells the accounts of earlier openings too.
 	RemembersAccounts bool
