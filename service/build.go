@@ -40,7 +40,8 @@ type builder struct {
 	// mailboxSockets are the LMTP sockets that our own Dovecot half serves, by what main.cf calls them.
 	mailboxSockets map[string]bool
 	// authSockets are the auth sockets that our own Dovecot half serves.
-	authSockets map[string]bool
+	authSockets  map[string]bool
+	sharedTables *tables
 }
 
 func (b *builder) warn(where, text string) {
@@ -165,6 +166,9 @@ func (b *builder) mailboxHalf() error {
 	if b.accounts, err = newAccounts(view, b.dovecotLog); err != nil {
 		return err
 	}
+	if err := b.noteAuthSockets(view); err != nil {
+		return err
+	}
 	if err := b.mailboxAgent(); err != nil {
 		return err
 	}
@@ -198,8 +202,8 @@ func (b *builder) mailboxAgent() error {
 		RecipientDelimiter:  view.String("recipient_delimiter"),
 		SaveToDetailMailbox: view.Bool("lmtp_save_to_detail_mailbox"),
 		AutoCreate:          view.Bool("lda_mailbox_autocreate"), AutoSubscribe: view.Bool("lda_mailbox_autosubscribe"),
-		QuotaFullTempfail: view.Bool("quota_full_tempfail"),
-		AddReceived:       view.Bool("lmtp_add_received_header"), DeliveryAddress: view.String("lmtp_hdr_delivery_address"),
+		QuotaFullTempfail: view.Bool("quota_full_tempfail"), CheckQuota: view.Bool("lmtp_rcpt_check_quota"),
+		AddReceived: view.Bool("lmtp_add_received_header"), DeliveryAddress: view.String("lmtp_hdr_delivery_address"),
 		Log: b.dovecotLog,
 	})
 	return nil

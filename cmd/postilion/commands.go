@@ -5,6 +5,7 @@ import "postilion/cmd/postilion/manual"
 // commands lists every name that the program answers to.
 func commands() []command {
 	return []command{
+		quickstartCommand(),
 		serveCommand(),
 		helpCommand(),
 		versionCommand(),

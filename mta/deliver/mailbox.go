@@ -42,6 +42,8 @@ type MailboxOptions struct {
 	AutoCreate, AutoSubscribe bool
 	// QuotaFullTempfail is quota_full_tempfail: a full mailbox is a reason to try again.
 	QuotaFullTempfail bool
+	// CheckQuota is lmtp_rcpt_check_quota: a full account is told at RCPT.
+	CheckQuota bool
 	// AddReceived is lmtp_add_received_header.
 	AddReceived bool
 	// DeliveryAddress is lmtp_hdr_delivery_address: none, final or original.
@@ -105,7 +107,31 @@ func (m *Mailbox) Resolve(ctx context.Context, address string) (*Recipient, erro
 	case err != nil:
 		return nil, &ReplyError{Reply: fmt.Sprintf("451 4.3.0 <%s> Temporary internal error", address), Temporary: true, Err: err}
 	}
-	return &Recipient{Address: address, User: found, Detail: detail}, nil
+	r := &Recipient{Address: address, User: found, Detail: detail}
+	if m.options.CheckQuota {
+		if err := m.checkQuota(ctx, r); err != nil {
+			failed := m.failure(r, err)
+			return nil, &ReplyError{Reply: failed.Reply, Temporary: failed.Temporary, Err: err}
+		}
+	}
+	return r, nil
+}
+
+// checkQuota tells store.ErrOverQuota for an account that can take nothing more.
+func (m *Mailbox) checkQuota(ctx context.Context, r *Recipient) error {
+	place, owner, _, err := m.options.Locate(ctx, r.User, store.Inbox)
+	if err != nil {
+		return err
+	}
+	mail, err := place.Open(ctx, owner)
+	if err != nil {
+		return err
+	}
+	usage, err := mail.QuotaUsage(ctx)
+	if err == nil && (usage.LimitBytes > 0 && usage.Bytes >= usage.LimitBytes || usage.LimitMessages > 0 && usage.Messages >= usage.LimitMessages) {
+		err = store.ErrOverQuota
+	}
+	return errors.Join(err, mail.Close())
 }
 
 // ReplyError is a refusal with the reply that a client sees.
@@ -162,11 +188,32 @@ func (m *Mailbox) Deliver(ctx context.Context, msg *Message, recipients []*Recip
 		session = NewSession()
 	}
 	results := make([]Result, len(recipients))
+	m.deliver(ctx, msg, session, recipients, results, func(r *Recipient) string { return m.mailboxFor(r) })
+	// A mailbox that is not there and is not made: the INBOX takes the mail, as Dovecot's does.
+	var again []*Recipient
+	var places []int
+	for i, r := range recipients {
+		if errors.Is(results[i].Err, store.ErrNotFound) && m.mailboxFor(r) != store.Inbox && !msg.AllOrNothing {
+			again, places = append(again, r), append(places, i)
+		}
+	}
+	if len(again) > 0 {
+		second := make([]Result, len(again))
+		m.deliver(ctx, msg, session, again, second, func(*Recipient) string { return store.Inbox })
+		for n, i := range places {
+			results[i] = second[n]
+		}
+	}
+	return results
+}
+
+// deliver is one round of Deliver, in which mailbox names each recipient's mailbox.
+func (m *Mailbox) deliver(ctx context.Context, msg *Message, session string, recipients []*Recipient, results []Result, mailbox func(r *Recipient) string) {
 	groups := map[store.Store]*group{}
 	firstOf := map[string]int{}
 	sameAs := make([]int, len(recipients))
 	for i, r := range recipients {
-		place, owner, name, err := m.options.Locate(ctx, r.User, m.mailboxFor(r))
+		place, owner, name, err := m.options.Locate(ctx, r.User, mailbox(r))
 		if err != nil {
 			results[i] = m.failure(r, err)
 			continue
@@ -199,7 +246,6 @@ func (m *Mailbox) Deliver(ctx context.Context, msg *Message, recipients []*Recip
 			}
 		}
 	}
-	return results
 }
 
 type group struct {

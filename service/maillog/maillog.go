@@ -189,7 +189,8 @@ func (h *handler) appendDovecot(b []byte, when time.Time, l *line) ([]byte, int)
 	b = append(b, ' ')
 	text := len(b)
 	b = append(b, l.program...)
-	if l.user != "" {
+	// Login processes name no user before their text.
+	if l.user != "" && !strings.HasSuffix(l.program, "-login") {
 		b = append(append(append(b, '('), l.user...), ')')
 		b = append(strconv.AppendInt(append(b, '<'), int64(h.options.PID), 10), '>')
 		b = append(append(append(b, '<'), l.session...), '>')

@@ -27,7 +27,7 @@ func TestClassicLines(t *testing.T) {
 	postfix.Info("bad\r\nNov  5 forged line\x7f")
 	postfix.Debug("not written")
 	dovecot := logTo(&b, Dovecot)
-	dovecot.Info("Login: user=<alice>, method=PLAIN", "program", "imap-login")
+	dovecot.Info("Login: user=<alice>, method=PLAIN", "program", "imap-login", "user", "alice", "session", "s1")
 	dovecot.Error("broken", "program", "imap", "user", "alice", "session", "s1")
 	want := `Nov  5 12:00:01 mx postfix/smtpd[12]: connect from a[192.0.2.1]
 Nov  5 12:00:01 mx postfix/smtpd[12]: warning: hostname a does not resolve to address 192.0.2.1
