@@ -69,6 +69,25 @@ type Session struct {
 	UTF8     bool
 	// ETRN is the domain of ETRN.
 	ETRN string
+	// Pipelined tells that input waits behind a command after which the client had to wait for the reply.
+	Pipelined bool
+
+	memory memory
+}
+
+// memory is what earlier stages of a session leave for later ones.
+type memory struct {
+	// client, helo and sender are the deferrals that a permit of their stage turns into.
+	client, helo, sender deferral
+	// discardAll and discard: nothing more is checked, because the message goes nowhere.
+	discardAll, discard bool
+}
+
+// deferral is a refusal for later that waits for the outcome of the restrictions behind it.
+type deferral struct {
+	active       bool
+	code         int
+	status, text string
 }
 
 // NameStatus says what became of a host name look-up.
@@ -104,7 +123,7 @@ const (
 	Refuse
 	// Drop answers with Reply and ends the session (codes 421 and 521).
 	Drop
-	// DiscardMessage accepts everything and delivers nothing.
+	// DiscardMessage accepts everything and delivers nothing; Reply is a text for the log.
 	DiscardMessage
 )
 
@@ -124,10 +143,12 @@ type Decision struct {
 
 // Effect is an access action that does not refuse.
 type Effect struct {
-	// Kind is HOLD, FILTER, REDIRECT, BCC, PREPEND, WARN, INFO or USER-defined names of access(5).
+	// Kind is HOLD, FILTER, REDIRECT, BCC, PREPEND, WARN or INFO.
 	Kind string
 	// Argument is the action's text.
 	Argument string
+	// Text is what the log says of it, "" for PREPEND, which is not logged.
+	Text string
 }
 
 // Step is one line of a trace.

@@ -13,7 +13,7 @@ import (
 // The extension that was left out is returned with the entry.
 func (r *Router) lookup(ctx context.Context, m *maps, address string) (entry table.Entry, extension string, found bool, err error) {
 	local, domain, hasDomain := split(address)
-	base, ext, hasExtension := r.splitExtension(local)
+	base, ext, hasExtension := r.SplitExtension(local)
 	type try struct {
 		key       string
 		extension string
@@ -159,7 +159,7 @@ func splitList(text string) []string {
 
 // Alias returns what alias_maps has for a local name, and where. Recursion is the local delivery agent's.
 func (r *Router) Alias(ctx context.Context, local string) (targets []string, where string, found bool, err error) {
-	base, _, has := r.splitExtension(local)
+	base, _, has := r.SplitExtension(local)
 	for i, key := range []string{local, base} {
 		if i > 0 && !has {
 			break
@@ -173,73 +173,4 @@ func (r *Router) Alias(ctx context.Context, local string) (targets []string, whe
 		}
 	}
 	return nil, "", false, nil
-}
-
-// Listing says whether a recipient is listed in the table of its class.
-type Listing struct {
-	Listed bool
-	// Table names the kind of table for the reply: "local recipient table", "virtual alias table", ...
-	Table string
-	// Class picks the reject code parameter.
-	Class Class
-	// Where is the entry's or the parameter's position.
-	Where string
-}
-
-// Listed tells whether the address is known: rewritten or expanded by a table, or in the table of recipients of its class. A class without
-// such a table lists everybody.
-func (r *Router) Listed(ctx context.Context, address string) (Listing, error) {
-	result, err := r.Resolve(ctx, "", address)
-	if err != nil {
-		return Listing{}, err
-	}
-	for _, m := range []*maps{&r.canonical, &r.virtualAliases} {
-		entry, _, found, err := r.lookup(ctx, m, result.Recipient)
-		if err != nil {
-			return Listing{}, err
-		}
-		if found {
-			return Listing{Listed: true, Class: result.Class, Where: entry.Source}, nil
-		}
-	}
-	listing := Listing{Listed: true, Class: result.Class}
-	var m *maps
-	switch result.Class {
-	case VirtualAlias:
-		return Listing{Table: "virtual alias table", Class: VirtualAlias, Where: r.virtualAliases.where}, nil
-	case Local:
-		m, listing.Table = &r.localRecipients, "local recipient table"
-		if r.isSpecialLocal(result.Local) {
-			return listing, nil
-		}
-	case VirtualMailbox:
-		m, listing.Table = &r.virtualMailboxes, "virtual mailbox table"
-	case Relay:
-		m, listing.Table = &r.relayRecipients, "relay recipient table"
-	default:
-		return listing, nil
-	}
-	listing.Where = m.where
-	if len(m.tables) == 0 {
-		if r.options.Known == nil {
-			return listing, nil
-		}
-		exists, decided, err := r.options.Known(ctx, result)
-		listing.Listed = exists || !decided
-		return listing, err
-	}
-	entry, _, found, err := r.lookup(ctx, m, result.Recipient)
-	if err != nil {
-		return Listing{}, err
-	}
-	listing.Listed = found
-	if found {
-		listing.Where = entry.Source
-	}
-	return listing, nil
-}
-
-// isSpecialLocal tells of names that local delivery accepts without a table: postmaster's double, and the sender of probes.
-func (r *Router) isSpecialLocal(local string) bool {
-	return strings.EqualFold(local, r.view.String("double_bounce_sender"))
 }

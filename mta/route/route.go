@@ -78,6 +78,8 @@ type Router struct {
 	transports, aliases, virtualAliases       maps
 	virtualMailboxes, localRecipients         maps
 	relayRecipients, canonical                maps
+	senderCanonical, recipientCanonical       maps
+	relocated                                 maps
 	propagate                                 map[string]bool
 	failed                                    error
 }
@@ -111,6 +113,9 @@ func New(view *postfix.View, options Options) *Router {
 	r.localRecipients = r.maps("local_recipient_maps", false)
 	r.relayRecipients = r.maps("relay_recipient_maps", false)
 	r.canonical = r.maps("canonical_maps", false)
+	r.senderCanonical = r.maps("sender_canonical_maps", false)
+	r.recipientCanonical = r.maps("recipient_canonical_maps", false)
+	r.relocated = r.maps("relocated_maps", false)
 	return r
 }
 
@@ -365,11 +370,22 @@ func (r *Router) relayhost(result *Resolution, nexthop string) string {
 
 // override applies transport_maps: the address with and without extension, the domain, its parents, and *.
 func (r *Router) override(ctx context.Context, _ string, result *Resolution) error {
+	if len(r.relocated.tables) > 0 {
+		entry, _, found, err := r.lookup(ctx, &r.relocated, result.Recipient)
+		if err != nil {
+			return err
+		}
+		if found {
+			result.Transport, result.Nexthop = "error", "5.1.6 User has moved to "+entry.Value
+			result.note("relocated_maps", entry.Source, entry.Value)
+			return nil
+		}
+	}
 	if len(r.transports.tables) == 0 {
 		return nil
 	}
 	keys := []string{result.Recipient}
-	if base, _, has := r.splitExtension(result.Local); has {
+	if base, _, has := r.SplitExtension(result.Local); has {
 		keys = append(keys, base+"@"+result.Domain)
 	}
 	keys = append(keys, result.Domain)
@@ -407,8 +423,8 @@ func (r *Router) override(ctx context.Context, _ string, result *Resolution) err
 	return nil
 }
 
-// splitExtension divides user+extension at the first delimiter; owner- and -request names and double-bounce stay whole.
-func (r *Router) splitExtension(local string) (base, extension string, has bool) {
+// SplitExtension divides user+extension at the first delimiter; owner- and -request names and double-bounce stay whole.
+func (r *Router) SplitExtension(local string) (base, extension string, has bool) {
 	if r.delimiter == "" || strings.EqualFold(local, "postmaster") || strings.EqualFold(local, "mailer-daemon") || strings.EqualFold(local, r.view.String("double_bounce_sender")) {
 		return local, "", false
 	}
