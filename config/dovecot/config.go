@@ -47,7 +47,7 @@ func LoadWith(opts Options) (*Config, error) {
 	}
 	c := &Config{file: opts.File, opts: opts, registry: reg, layers: r.layers, errors: r.errors, warnings: r.warnings}
 	c.global = c.For(Filter{})
-	if !opts.DefaultsOnly {
+	if !opts.DefaultsOnly && len(c.errors) == 0 {
 		c.checkValues()
 	}
 	if len(c.errors) > 0 {
@@ -62,6 +62,7 @@ func (r *reader) finish() {
 		r.input.line = 0
 		open := r.top().pos
 		r.fail("", fmt.Sprintf("Missing '}' (section started at %s)", open))
+		r.errors[len(r.errors)-1].mail = true
 	}
 	r.stack = r.stack[:1]
 }
@@ -76,14 +77,20 @@ func (r *reader) override(text string) {
 	}
 	parts := strings.Split(path, "/")
 	for len(parts) > 1 {
-		name := ""
-		if isFilter(parts[0]) || !isList(parts[0]) && len(parts) > 2 {
-			name, parts = parts[1], append(parts[:1], parts[2:]...)
-		}
-		r.begin(parts[0], name)
+		kind, name := parts[0], ""
 		parts = parts[1:]
+		if isFilter(kind) || !isList(kind) && len(parts) > 1 {
+			name, parts = parts[0], parts[1:]
+		}
+		r.begin(kind, name)
+		if len(parts) == 0 {
+			r.fail(path, "an override is written setting=value")
+			break
+		}
 	}
-	r.set(line{kind: lineValue, key: parts[0], value: text})
+	if len(parts) == 1 {
+		r.set(line{kind: lineValue, key: parts[0], value: text})
+	}
 	r.stack = r.stack[:1]
 }
 
@@ -123,9 +130,12 @@ func (c *Config) matching(f Filter) []*layer {
 // For gives the settings that hold for a connection: the most specific filter wins, in the order local_name, local, remote,
 // protocol, everywhere.
 func (c *Config) For(f Filter) *View {
+	layers := c.matching(f)
+	if len(layers) == 1 && c.global != nil {
+		return &View{config: c, filter: f, node: c.global.node}
+	}
 	merged := newNode("", "", Position{})
 	merged.children = slices.Clone(c.registry.services.children)
-	layers := c.matching(f)
 	for _, l := range slices.Backward(layers) {
 		merged = merged.overlay(l.root)
 	}
@@ -165,7 +175,7 @@ type View struct {
 func (v *View) Filter() Filter { return v.filter }
 
 // section of the view itself: settings outside of all sections.
-func (v *View) root() *Section { return &Section{config: v.config, node: v.node} }
+func (v *View) root() *Section { return &Section{config: v.config, root: v.node, node: v.node} }
 
 // String is the value of a setting: the words written, the contents of a "<file", or the default; "" for an unknown name.
 func (v *View) String(name string) string { return v.root().String(name) }
@@ -222,6 +232,21 @@ func (v *View) PluginNames() []string {
 		return s.Names()
 	}
 	return nil
+}
+
+// Hostname is the name of this host: the setting hostname, else the one of the options, else the system's.
+func (v *View) Hostname() string {
+	if name := v.String("hostname"); name != "" {
+		return name
+	}
+	if v.config.opts.Hostname != "" {
+		return v.config.opts.Hostname
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return "localhost"
+	}
+	return name
 }
 
 // Env gives an environment variable as %{env:NAME} sees it.

@@ -24,7 +24,16 @@ type Diagnostic struct {
 	Setting  string // the setting it is about, or ""
 	Text     string // what is wrong, and for an error what Dovecot says of it
 	Hint     string // what to do, or ""
+
+	mail bool // found by a check of mail users' settings
+	late bool // found after the first error
 }
+
+// Late tells whether the remark was found after the first error, where Dovecot has stopped reading.
+func (d Diagnostic) Late() bool { return d.late }
+
+// OfMailUsers tells whether the mistake is one of the settings of mail users, which a process that reads only those refuses too.
+func (d Diagnostic) OfMailUsers() bool { return d.mail }
 
 // Error writes FILE:LINE: TEXT (HINT).
 func (d Diagnostic) Error() string {
@@ -52,6 +61,15 @@ func (e *ConfigError) Error() string {
 	}
 	return strings.Join(texts, "\n")
 }
+
+// Refusal is an error in the words of Dovecot, which scripts and people know: it begins with a capital.
+type Refusal string
+
+// Error gives the words.
+func (r Refusal) Error() string { return string(r) }
+
+// Refuse makes a Refusal.
+func Refuse(format string, args ...any) error { return Refusal(fmt.Sprintf(format, args...)) }
 
 // Warn writes a warning in the words of Dovecot's log.
 func (d Diagnostic) Warn() string {

@@ -18,6 +18,13 @@
 // settings unknown to both are named by Check and do not keep a server from starting. Without that first line a setting of 2.4 is
 // unknown, as it is to 2.3, and the message says which line is missing.
 //
+// # Differences from Dovecot 2.3.19
+//
+// Known and kept: "/var/run/dovecot" before the path of an old auth socket is dropped like "/run/dovecot"; "protocol managesieve {
+// listen }" reaches the ManageSieve listener, which Dovecot misses; sieve_storage becomes plugin { sieve_dir }, as Dovecot says but
+// does not do; blanks that removed workarounds leave are dropped; an ssl_protocols that names nothing known changes nothing. The
+// existence of mail_plugin_dir and the syntax of event filters are not looked at: nothing here reads either.
+//
 // # Limits
 //
 // A file has at most MaxFileSize octets, a line (with its continuations) MaxLineLength, one configuration MaxFiles files nested

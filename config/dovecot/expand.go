@@ -105,7 +105,7 @@ func (e *expander) expand(text string, depth int) (string, error) {
 // parseVariable reads what follows a percent sign.
 func parseVariable(s string) (v variable, rest string, err error) {
 	i := 0
-	number := func() (int, bool) {
+	number := func() int {
 		sign, start := 1, i
 		if i < len(s) && s[i] == '-' {
 			sign = -1
@@ -119,19 +119,18 @@ func parseVariable(s string) (v variable, rest string, err error) {
 		}
 		if i == digits {
 			i = start
-			return 0, false
+			return 0
 		}
-		return sign * n, true
+		return sign * n
 	}
 	if i < len(s) && s[i] == '0' {
 		v.zeros = true
 	}
-	n, given := number()
+	n := number()
 	if i < len(s) && s[i] == '.' && i+1 < len(s) {
 		i++
 		v.offset, v.hasOffset, v.zeros = n, true, false
-		v.width, given = number()
-		_ = given
+		v.width = number()
 	} else {
 		v.width = n
 	}
@@ -219,7 +218,8 @@ func (e *expander) function(kind, arg string) (string, error) {
 		}
 		return os.Getenv(arg), nil
 	}
-	if _, _, ok := hashOf(kind); ok {
+	base, _, _ := strings.Cut(kind, ";")
+	if _, _, ok := hashOf(base); ok {
 		return e.hash(kind, arg)
 	}
 	if text, ok := e.vars.get(kind + ":" + arg); ok {

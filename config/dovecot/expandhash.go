@@ -14,8 +14,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"golang.org/x/crypto/md4"
 )
 
 // modify applies one modifier letter. The hashes take the width as modulus and use it up.
@@ -91,8 +89,6 @@ func mapASCII(s string, first, last byte) string {
 // hashOf finds a hash by the name it has in %{NAME:...}.
 func hashOf(name string) (sum func([]byte) []byte, size int, ok bool) {
 	switch name {
-	case "md4":
-		return func(b []byte) []byte { h := md4.New(); h.Write(b); return h.Sum(nil) }, md4.Size, true
 	case "md5":
 		return func(b []byte) []byte { s := md5.Sum(b); return s[:] }, md5.Size, true
 	case "sha", "sha1":
@@ -136,10 +132,8 @@ func (e *expander) hash(kind, name string) (string, error) {
 		digest = n.FillBytes(make([]byte, (o.truncate+7)/8))
 	}
 	switch o.format {
-	case "hex":
-		return strings.TrimLeft(hex.EncodeToString(digest), "0"), nil
 	case "hexuc":
-		return strings.TrimLeft(strings.ToUpper(hex.EncodeToString(digest)), "0"), nil
+		return strings.ToUpper(hex.EncodeToString(digest)), nil
 	case "base64":
 		return base64.StdEncoding.EncodeToString(digest), nil
 	}

@@ -25,7 +25,7 @@ type Entry struct {
 	Parent   string   // the key of the innermost section, ending in "/"; two sections may be written alike
 	Name     string
 	Value    string
-	List     bool // not a setting but the names of the sections of a kind, as machine-readable output has them
+	Machine  bool // not a setting but the name of a section or a list of names, which only machine-readable output has
 }
 
 // Block is what was set under one combination of filters.
@@ -49,11 +49,29 @@ type exporter struct {
 	opts     ExportOptions
 	expand   bool
 	out      []Entry
+
+	// first is what the most specific of several matching filters sets. What a named section takes from the others does
+	// not count as set unless the first names the section too, or it is one of Dovecot's own.
+	first  *node
+	copied bool
+}
+
+func (e *exporter) isCopied(c *node) bool {
+	if e.first == nil || !isUnique(c.kind) || isList(c.kind) {
+		return false
+	}
+	return e.first.child(c.kind, c.name) == nil && e.registry.services.child(c.kind, c.name) == nil
 }
 
 // Export gives the settings that hold for opts.Filter, in the order of Dovecot's own export.
 func (c *Config) Export(opts ExportOptions) []Entry {
-	return c.export(c.For(opts.Filter).node, opts)
+	layers := c.matching(opts.Filter)
+	e := exporter{registry: c.registry, opts: opts, expand: !c.opts.Unexpanded}
+	if len(layers) > 1 {
+		e.first = layers[0].root
+	}
+	e.node(c.For(opts.Filter).node, "", nil)
+	return e.out
 }
 
 // ExportBlocks gives what was set under filters that are of interest for opts.Filter, the least specific first.
@@ -61,7 +79,8 @@ func (c *Config) ExportBlocks(opts ExportOptions) []Block {
 	var out []Block
 	opts.Scope, opts.ListDefaults = ScopeSet, true
 	for _, l := range c.layersByFilter(opts.Filter) {
-		if entries := c.export(l.root, opts); len(entries) > 0 {
+		entries := c.export(l.root, opts)
+		if slices.ContainsFunc(entries, func(e Entry) bool { return !e.Machine }) {
 			out = append(out, Block{Headers: headers(l.filter), Entries: entries})
 		}
 	}
@@ -114,7 +133,7 @@ func (e *exporter) node(n *node, prefix string, sections []string) {
 			continue
 		}
 		v, set := n.values[s.Name]
-		set = set && v.pos.File != builtIn
+		set = set && v.pos.File != builtIn && !e.copied
 		text := s.Default
 		if _, any := n.values[s.Name]; any {
 			text = e.text(v)
@@ -126,8 +145,23 @@ func (e *exporter) node(n *node, prefix string, sections []string) {
 		}
 	}
 	for _, kind := range sectionKinds[n.kind] {
+		if isList(kind) && !e.wantsList(kind) {
+			continue
+		}
 		e.children(n, kind, prefix, sections)
 	}
+}
+
+// wantsList tells whether plugin { } or dict { } belongs to the modules asked for.
+func (e *exporter) wantsList(kind string) bool {
+	if len(e.opts.Modules) == 0 {
+		return true
+	}
+	reader := e.registry.byKey[settingKey{"", "mail_location"}]
+	if kind == "dict" {
+		reader = e.registry.byKey[settingKey{"", "dict_db_config"}]
+	}
+	return reader.inAnyModule(e.opts.Modules)
 }
 
 func (e *exporter) shows(n *node, s *Setting, text string, set bool) bool {
@@ -137,7 +171,7 @@ func (e *exporter) shows(n *node, s *Setting, text string, set bool) bool {
 	case ScopeAll:
 		return !s.hidden
 	}
-	if e.opts.Scope == ScopeSet && set || s.variables {
+	if e.opts.Scope == ScopeSet && set || s.variables && (e.opts.Scope == ScopeSet || !e.opts.ListDefaults) {
 		return true
 	}
 	if !e.opts.ListDefaults && isUnique(n.kind) {
@@ -169,7 +203,7 @@ func (e *exporter) children(n *node, kind, prefix string, sections []string) {
 		index++
 		header := kind
 		if c.name != "" && isUnique(kind) && !isList(kind) {
-			part = strings.ReplaceAll(strings.ReplaceAll(c.name, `\`, `\\`), "/", `\s`)
+			part = EscapeName(c.name)
 			header += " " + quoteName(c.name)
 		}
 		names = append(names, part)
@@ -177,11 +211,40 @@ func (e *exporter) children(n *node, kind, prefix string, sections []string) {
 		if !isList(kind) {
 			inner += part + "/"
 		}
+		if key := nameKey(kind); key != "" && c.name != "" {
+			e.out = append(e.out, Entry{Key: inner + key, Parent: inner, Name: key, Value: c.name, Machine: true})
+		}
+		outer := e.copied
+		e.copied = outer || n.kind == "" && e.isCopied(c)
 		e.node(c, inner, append(slices.Clip(sections), header))
+		e.copied = outer
 	}
-	if len(names) > 0 && !isList(kind) && len(e.out) > at {
-		e.out = slices.Insert(e.out, at, Entry{Key: prefix + kind, Parent: prefix, Name: kind, Value: strings.Join(names, " "), List: true})
+	if len(names) == 0 || len(e.out) == at && !isList(kind) {
+		return
 	}
+	list := Entry{Key: prefix + kind, Parent: prefix, Name: kind, Value: strings.Join(names, " "), Machine: true}
+	if isList(kind) {
+		list.Value = ""
+	}
+	e.out = slices.Insert(e.out, at, list)
+}
+
+// nameKey is the setting that holds the name of a section.
+func nameKey(kind string) string {
+	switch kind {
+	case "unix_listener", "fifo_listener":
+		return "path"
+	case "passdb", "userdb", "plugin", "dict":
+		return ""
+	case "metric":
+		return "metric_name"
+	}
+	return "name"
+}
+
+// EscapeName writes the name of a section as it stands in the key of an Entry.
+func EscapeName(name string) string {
+	return strings.NewReplacer(`\`, `\\`, "/", `\s`, " ", `\_`).Replace(name)
 }
 
 func quoteName(name string) string {

@@ -133,7 +133,7 @@ func (r *reader) narrow(parent Filter, kind, name string) (Filter, error) {
 	switch kind {
 	case "protocol":
 		if parent.Protocol != "" {
-			return f, errors.New("Nested protocol { protocol { .. } } block not allowed")
+			return f, Refuse("Nested protocol { protocol { .. } } block not allowed")
 		}
 		f.Protocol = name
 		return f, nil
@@ -190,7 +190,7 @@ func (r *reader) parseNet(text string) (netip.Prefix, error) {
 	}
 	n, err := strconv.Atoi(mask)
 	if err != nil || n < 0 || n > addr.BitLen() {
-		return netip.Prefix{}, fmt.Errorf("Invalid network mask: %s", mask)
+		return netip.Prefix{}, Refuse("Invalid network mask: %s", mask)
 	}
 	return netip.PrefixFrom(addr, n), nil
 }

@@ -113,8 +113,8 @@ func classifyValue(l *line, value string) {
 		l.kind, l.value = lineFile, trimLeft(file)
 		return
 	}
-	if n := len(value); n >= 2 && (value[0] == '"' || value[0] == '\'') && value[n-1] == value[0] {
-		l.kind, l.value = lineValue, unescape(value[1:n-1])
+	if n := len(value); n >= 1 && (value[0] == '"' || value[0] == '\'') && value[n-1] == value[0] {
+		l.kind, l.value = lineValue, unescape(value[1:max(n-1, 1)])
 		return
 	}
 	l.kind, l.value = lineValue, value

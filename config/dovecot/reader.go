@@ -17,14 +17,20 @@ import (
 type Options struct {
 	File      string   // the configuration file
 	Overrides []string // "name=value" or "section/name/setting=value" of the command line's -o, applied last
-	Hostname  string   // the host's name for the default of "hostname"; "": asked of the system by those who need it
+	Hostname  string   // the host's name where "hostname" is not set; "": the system's
 
 	// Unexpanded keeps $variables and "<file" values as they were written, as doveconf does without -x.
 	Unexpanded bool
+	// RequireFiles makes a "<file" value that cannot be read a mistake; else Check tells of it.
+	RequireFiles bool
+	// Modules are the parts of Dovecot whose files RequireFiles is about; none: all.
+	Modules []string
 	// DefaultsOnly reads no file at all.
 	DefaultsOnly bool
 	// Env gives environment variables for %{env:NAME}; nil: the process's own.
 	Env func(name string) (string, bool)
+	// ReadFile reads "<file" values; nil: from the disk.
+	ReadFile func(path string) (string, error)
 	// LookupHost resolves host names in local and remote; nil: the system's resolver.
 	LookupHost func(ctx context.Context, host string) ([]netip.Addr, error)
 	// UserExists tells whether the system knows a user; nil: not asked.
@@ -94,6 +100,7 @@ func (r *reader) failHint(setting, text, hint string) {
 // giveUp reports a limit and ends the reading.
 func (r *reader) giveUp(text string) {
 	if !r.failed {
+		r.errors = r.errors[:min(len(r.errors), MaxDiagnostics-1)]
 		r.fail("", text)
 	}
 	r.failed = true
@@ -101,7 +108,7 @@ func (r *reader) giveUp(text string) {
 
 func (r *reader) warn(setting, text string) {
 	if len(r.warnings) < MaxDiagnostics {
-		r.warnings = append(r.warnings, Diagnostic{Severity: Warning, Position: r.pos(), Setting: setting, Text: text})
+		r.warnings = append(r.warnings, Diagnostic{Severity: Warning, Position: r.pos(), Setting: setting, Text: text, late: len(r.errors) > 0})
 	}
 }
 
@@ -200,9 +207,13 @@ func (r *reader) sectionPath(key string) string {
 
 func (r *reader) inNetworkFilter() bool { return r.top().layer.filter.hasNetwork() }
 
-// isAuth tells whether a setting belongs to the authentication server, whose settings no address filter may change.
+// isAuth tells whether the authentication server reads a setting; what it reads no address filter may change.
 func isAuth(s *Setting) bool {
-	return s.Section == "passdb" || s.Section == "userdb" || len(s.Modules) == 1 && s.Modules[0] == "auth"
+	switch s.Name {
+	case "base_dir", "first_valid_uid", "last_valid_uid", "first_valid_gid", "last_valid_gid", "ssl_client_ca_dir", "ssl_client_ca_file", "verbose_proctitle":
+		return s.Section == ""
+	}
+	return s.Section == "passdb" || s.Section == "userdb" || strings.HasPrefix(s.Name, "auth_") && s.Name != "auth_socket_path"
 }
 
 func (r *reader) set(l line) {
@@ -212,6 +223,10 @@ func (r *reader) set(l line) {
 		return
 	}
 	if isList(f.node.kind) {
+		if strings.Contains(l.key, "/") {
+			r.unknown(l.key)
+			return
+		}
 		if v, ok := r.valueOf(l, nil); ok {
 			f.node.values[l.key] = v
 		}
@@ -257,8 +272,16 @@ func (r *reader) valueOf(l line, s *Setting) (value, bool) {
 		v.text = "<" + l.value
 		v.path = r.relative(l.value)
 		if !r.opts.Unexpanded {
-			if v.contents, v.fileErr = readLimited(v.path); v.fileErr != nil {
-				v.fileErr = fmt.Errorf("%s: Can't open file %s: %s", l.key, v.path, errno(v.fileErr))
+			read := r.opts.ReadFile
+			if read == nil {
+				read = readLimited
+			}
+			if v.contents, v.fileErr = read(v.path); v.fileErr != nil {
+				v.fileErr = fmt.Errorf("%s: Can't open file %s: %s", r.fileKey(l.key), v.path, errno(v.fileErr))
+				if r.opts.RequireFiles && r.wantsFile(l.key, s) {
+					r.fail(l.key, v.fileErr.Error())
+					return value{}, false
+				}
 			}
 		}
 	case lineVariable:
@@ -290,6 +313,25 @@ func (r *reader) valueOf(l line, s *Setting) (value, bool) {
 	return v, true
 }
 
+// fileKey is the name of a setting in messages about its file.
+func (r *reader) fileKey(key string) string {
+	if isList(r.top().node.kind) {
+		return r.top().node.kind + "/0/" + key
+	}
+	return key
+}
+
+// wantsFile tells whether the modules that are asked for read the setting.
+func (r *reader) wantsFile(key string, s *Setting) bool {
+	if len(r.opts.Modules) == 0 {
+		return true
+	}
+	if s == nil {
+		s = r.registry.byKey[settingKey{"", "mail_location"}]
+	}
+	return s.inAnyModule(r.opts.Modules)
+}
+
 func hintFor(err error) string {
 	if strings.HasSuffix(err.Error(), "is missing units (add e.g. 's' for seconds)") {
 		return "Dovecot 1.x took the number as seconds"
@@ -309,7 +351,7 @@ func (r *reader) variables(key, text string) (string, error) {
 		}
 		v, found := r.variable(name, name == key)
 		if !found {
-			return "", fmt.Errorf("Unknown variable: $%s", name)
+			return "", Refuse("Unknown variable: $%s", name)
 		}
 		words[i] = v
 		if length += len(v); length > MaxValueLength {
@@ -400,7 +442,7 @@ func (r *reader) section(outer *frame, kind, name string) *node {
 		return n
 	}
 	n := newNode(kind, name, r.pos())
-	if (kind == "passdb" || kind == "userdb") && name != "" {
+	if kind == "passdb" || kind == "userdb" {
 		n.values["name"] = value{text: name, pos: r.pos()}
 	}
 	outer.node.children = append(outer.node.children, n)

@@ -98,7 +98,7 @@ func (r *registry) fill(table, services string) error {
 		r.byKey[key] = s
 		r.bySection[s.Section] = append(r.bySection[s.Section], s)
 	}
-	rd := newReader(Options{}, r)
+	rd := newReader(Options{Unexpanded: true}, r)
 	rd.input = &input{path: builtIn}
 	for _, text := range strings.Split(services, "\n") {
 		rd.input.line++

@@ -11,6 +11,7 @@ import (
 // Section is one section with the defaults of its kind: a passdb, a service, a listener, a namespace, a mailbox.
 type Section struct {
 	config *Config
+	root   *node // of the view
 	node   *node
 }
 
@@ -30,6 +31,9 @@ func (s *Section) Value(name string) (text string, ok bool) {
 		name = setting.Name
 	}
 	if v, set := s.node.values[name]; set {
+		if variable, ok := strings.CutPrefix(v.text, "$"); ok && v.pos.File == builtIn {
+			return (&Section{config: s.config, root: s.root, node: s.root}).String(variable), true
+		}
 		return v.string(), true
 	}
 	if setting != nil && !setting.null {
@@ -130,7 +134,7 @@ func (s *Section) Sections(kind string) []*Section {
 	var out []*Section
 	for _, n := range s.node.children {
 		if n.kind == kind {
-			out = append(out, &Section{config: s.config, node: n})
+			out = append(out, &Section{config: s.config, root: s.root, node: n})
 		}
 	}
 	return out

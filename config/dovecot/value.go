@@ -2,7 +2,6 @@ package dovecot
 
 import (
 	"errors"
-	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -24,11 +23,6 @@ const (
 	Time
 	Msecs
 	Enum
-)
-
-var (
-	errNotANumber = errors.New("Not a valid number")
-	errTooLarge   = errors.New("Number too large")
 )
 
 // normal checks text as a value of the setting and writes it as doveconf does: "yes" for "true", "1 G" for "1024M".
@@ -55,7 +49,7 @@ func (s *Setting) normal(text string) (string, error) {
 	case Port:
 		v, err := strconv.ParseUint(text, 10, 16)
 		if err != nil {
-			return "", fmt.Errorf("Invalid port number %s", text)
+			return "", Refuse("Invalid port number %s", text)
 		}
 		return strconv.FormatUint(v, 10), nil
 	case Size:
@@ -72,7 +66,7 @@ func (s *Setting) normal(text string) (string, error) {
 		return formatTime(v, s.Type == Msecs), nil
 	case Enum:
 		if !slices.Contains(s.Values, text) {
-			return "", fmt.Errorf("Invalid value: %s", text)
+			return "", Refuse("Invalid value: %s", text)
 		}
 	}
 	return text, nil
@@ -85,7 +79,7 @@ func parseBool(text string) (bool, error) {
 	case strings.EqualFold(text, "no"):
 		return false, nil
 	}
-	return false, fmt.Errorf("Invalid boolean value: %s (use yes or no)", text)
+	return false, Refuse("Invalid boolean value: %s (use yes or no)", text)
 }
 
 func formatBool(v bool) string {
@@ -98,15 +92,15 @@ func formatBool(v bool) string {
 func parseUint(text string) (uint64, error) {
 	for i := range len(text) {
 		if text[i] < '0' || text[i] > '9' {
-			return 0, fmt.Errorf("Invalid number %s: %w", text, errNotANumber)
+			return 0, Refuse("Invalid number %s: Not a valid number", text)
 		}
 	}
 	v, err := strconv.ParseUint(text, 10, 32)
 	switch {
 	case errors.Is(err, strconv.ErrRange):
-		return 0, fmt.Errorf("Invalid number %s: %w", text, errTooLarge)
+		return 0, Refuse("Invalid number %s: Number too large", text)
 	case err != nil:
-		return 0, fmt.Errorf("Invalid number %s: %w", text, errNotANumber)
+		return 0, Refuse("Invalid number %s: Not a valid number", text)
 	}
 	return v, nil
 }
@@ -118,7 +112,7 @@ func parseOctal(text string) (uint64, error) {
 	}
 	v, err := strconv.ParseUint(text, 8, 32)
 	if err != nil {
-		return 0, fmt.Errorf("Invalid number: %s", text)
+		return 0, Refuse("Invalid number: %s", text)
 	}
 	return v, nil
 }
@@ -137,7 +131,7 @@ func splitNumber(text string) (n uint64, unit string, ok bool) {
 }
 
 func parseSize(text string) (uint64, error) {
-	invalid := fmt.Errorf("Invalid size: %s", text)
+	invalid := Refuse("Invalid size: %s", text)
 	n, unit, ok := splitNumber(text)
 	if !ok {
 		return 0, invalid
@@ -152,7 +146,7 @@ func parseSize(text string) (uint64, error) {
 		}
 	}
 	if n > math.MaxUint64>>shift {
-		return 0, fmt.Errorf("Size is too large: %s", text)
+		return 0, Refuse("Size is too large: %s", text)
 	}
 	return n << shift, nil
 }
@@ -190,11 +184,11 @@ var timeUnits = []struct {
 func parseTime(text string, msecs bool) (uint64, error) {
 	n, unit, ok := splitNumber(text)
 	if !ok {
-		return 0, fmt.Errorf("Invalid time interval: %s", text)
+		return 0, Refuse("Invalid time interval: %s", text)
 	}
 	if unit == "" {
 		if n != 0 {
-			return 0, fmt.Errorf("Time interval '%s' is missing units (add e.g. 's' for seconds)", text)
+			return 0, Refuse("Time interval '%s' is missing units (add e.g. 's' for seconds)", text)
 		}
 		return 0, nil
 	}
@@ -204,21 +198,21 @@ func parseTime(text string, msecs bool) (uint64, error) {
 			continue
 		}
 		if n > math.MaxUint32 {
-			return 0, fmt.Errorf("Time interval is too large: %s", text)
+			return 0, Refuse("Time interval is too large: %s", text)
 		}
 		n *= u.msecs
 		if msecs && n > math.MaxUint32 || n/1000 > math.MaxUint32 {
-			return 0, fmt.Errorf("Time interval is too large: %s", text)
+			return 0, Refuse("Time interval is too large: %s", text)
 		}
 		if msecs {
 			return n, nil
 		}
 		if n%1000 != 0 {
-			return 0, fmt.Errorf("Milliseconds not supported for this setting: %s", text)
+			return 0, Refuse("Milliseconds not supported for this setting: %s", text)
 		}
 		return n / 1000, nil
 	}
-	return 0, fmt.Errorf("Invalid time interval: %s", text)
+	return 0, Refuse("Invalid time interval: %s", text)
 }
 
 func formatTime(n uint64, msecs bool) string {

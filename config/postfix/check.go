@@ -16,7 +16,7 @@ func (c *Config) Check() []Diagnostic {
 	for _, s := range c.services {
 		found = append(found, c.checkValues(s.view, s.made)...)
 	}
-	return found
+	return append(found, c.lint()...)
 }
 
 // checkValues checks the assignments of one layer as the view sees them.

@@ -6,7 +6,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
-	"path/filepath"
+	"strconv"
 	"strings"
 )
 
@@ -17,6 +17,8 @@ type Options struct {
 	Overrides []string
 	// AllowMissing takes an absent main.cf or master.cf for an empty one.
 	AllowMissing bool
+	// IgnoreMain leaves main.cf unread, as if it were empty, for those who ask for defaults only.
+	IgnoreMain bool
 	// Hostname gives the machine's name; nil: the system's.
 	Hostname func() (string, error)
 	// Interfaces gives the machine's addresses with their masks; nil: the system's.
@@ -80,7 +82,10 @@ func LoadWith(opts Options) (*Config, error) {
 }
 
 func (c *Config) read(name string) ([]byte, error) {
-	path := filepath.Join(c.dir, name)
+	path := strings.TrimSuffix(c.dir, "/") + "/" + name
+	if name == "main.cf" && c.options.IgnoreMain {
+		return nil, nil
+	}
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) && c.options.AllowMissing {
 		return nil, nil
@@ -128,6 +133,7 @@ func processNames(process, service string) *mainFile {
 	m := &mainFile{last: map[string]int{}}
 	m.set(entry{name: "process_name", value: process})
 	m.set(entry{name: "service_name", value: service})
+	m.set(entry{name: "process_id", value: strconv.Itoa(os.Getpid())})
 	return m
 }
 

@@ -99,6 +99,9 @@ func TestDynamicDefaults(t *testing.T) {
 	for _, test := range []struct{ main, name, want string }{
 		{"", "myhostname", "box.localdomain"},
 		{"mydomain = example.net", "myhostname", "box.example.net"},
+		{"myhostname = $mydomain", "myhostname", "localdomain"},
+		{"mydomain = $myhostname", "myhostname", "box.localdomain"},
+		{"inet_interfaces = $mynetworks", "mynetworks", ""},
 		{"myhostname = a.example.net", "mydomain", "example.net"},
 		{"myhostname = example.net", "mydomain", "localdomain"},
 		{"", "mynetworks", "127.0.0.0/8 192.0.2.0/24 [::1]/128 [2001:db8::]/64"},

@@ -1,6 +1,7 @@
 package postfix
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -45,7 +46,7 @@ type Service struct {
 	Overrides []Override   // the -o options in order; the last one of a name counts
 	Pos       Position     // first line of the entry
 	Raw       [7]string    // the first seven columns as written
-	RawArgs   []string     // the arguments as written, an option and its value apart
+	RawArgs   []string     // the arguments in the form that postconf shows, an option and its value apart
 	config    *Config      // set when the configuration is complete
 	made      *mainFile    // the overrides as assignments
 	problems  []Diagnostic // about this entry
@@ -73,6 +74,10 @@ func parseMaster(path string, text []byte) ([]*Service, []Diagnostic, error) {
 			continue
 		}
 		s, err := ParseService(line.text, pos)
+		var syntax *SyntaxError
+		if errors.As(err, &syntax) && syntax.Real == badFieldCount {
+			syntax.Real = fmt.Sprintf("file %s: line %d: %s", path, line.first, badFieldCount)
+		}
 		if err != nil {
 			return nil, nil, err
 		}
@@ -81,6 +86,8 @@ func parseMaster(path string, text []byte) ([]*Service, []Diagnostic, error) {
 	}
 	return services, diagnostics, nil
 }
+
+const badFieldCount = "bad field count"
 
 // ParseService reads one logical line of master.cf. The error is a *SyntaxError.
 func ParseService(line string, pos Position) (*Service, error) {
@@ -96,7 +103,7 @@ func ParseService(line string, pos Position) (*Service, error) {
 	}
 	rest = strings.TrimLeft(rest, blanks)
 	if rest == "" {
-		return nil, &SyntaxError{Pos: pos, Text: "bad field count: a service has eight columns or more: " + quote(shorten(line)), Real: "bad field count"}
+		return nil, &SyntaxError{Pos: pos, Text: "bad field count: a service has eight columns or more: " + quote(shorten(line)), Real: badFieldCount}
 	}
 	end := strings.IndexAny(rest, blanks)
 	if end < 0 {
@@ -122,7 +129,7 @@ func (s *Service) problem(text string) {
 // columns takes the values of the first seven columns.
 func (s *Service) columns(line string) error {
 	invalid := func(field int) error {
-		text := fmt.Sprintf("invalid %s field %s in %s", fieldNames[field], quote(s.Raw[field]), quote(strings.Join(strings.Fields(line), " ")))
+		text := fmt.Sprintf("invalid %s field %s in %s", fieldNames[field], quote(s.Raw[field]), quote(Printable(line)))
 		return &SyntaxError{Pos: s.Pos, Text: text, Real: text}
 	}
 	s.Name, s.Type = s.Raw[FieldService], s.Raw[FieldType]
@@ -159,6 +166,17 @@ func (s *Service) columns(line string) error {
 	return nil
 }
 
+// Printable puts "?" for bytes outside printable ASCII, as Postfix does in its messages.
+func Printable(s string) string {
+	text := []byte(s)
+	for i, c := range text {
+		if c < ' ' || c > '~' {
+			text[i] = '?'
+		}
+	}
+	return string(text)
+}
+
 // clampedInt reads digits; a number that does not fit counts as the greatest.
 func clampedInt(digits string) int {
 	const greatest = 1<<31 - 1
@@ -176,8 +194,8 @@ func (s *Service) arguments(words []string) {
 		word := words[i]
 		if !strings.HasPrefix(word, "-") || word == "--" {
 			for _, argument := range words[i:] {
-				s.RawArgs = append(s.RawArgs, argument)
 				plain, problem := Unbrace(argument)
+				s.RawArgs = append(s.RawArgs, plain)
 				if problem != "" {
 					s.problem(problem)
 				}
@@ -185,23 +203,36 @@ func (s *Service) arguments(words []string) {
 			}
 			return
 		}
-		before, value, found := strings.Cut(word, "o")
+		flags, value, found := cutOption(word)
+		for _, flag := range flags {
+			s.RawArgs = append(s.RawArgs, flag)
+			s.Args = append(s.Args, flag)
+		}
 		switch {
-		case !found || before != "-":
-			s.RawArgs = append(s.RawArgs, word)
-			s.Args = append(s.Args, word)
+		case !found:
 			continue
 		case value == "" && i+1 < len(words):
 			i++
 			value = words[i]
 		case value == "":
 			s.RawArgs = append(s.RawArgs, "-o")
-			s.problem("-o without name=value")
+			s.problems = append(s.problems, Diagnostic{s.Pos, Notice, s.Name + "/" + s.Type + ": -o without name=value"})
 			return
 		}
-		s.RawArgs = append(s.RawArgs, "-o", value)
 		s.override(value)
 	}
+}
+
+// cutOption takes a word of option letters apart: those without value, and what follows "o" in the same word.
+func cutOption(word string) (flags []string, value string, found bool) {
+	before, value, found := strings.Cut(word[1:], "o")
+	if !found || strings.Trim(before, "cdDlSuvVz") != "" {
+		return []string{word}, "", false
+	}
+	for _, letter := range before {
+		flags = append(flags, "-"+string(letter))
+	}
+	return flags, value, true
 }
 
 func (s *Service) override(text string) {
@@ -211,9 +242,13 @@ func (s *Service) override(text string) {
 	}
 	name, value, err := SplitNameValue(plain)
 	if err != nil {
-		s.problem(err.Error() + ": " + quote(plain))
+		if plain != text {
+			s.problem(err.Error() + ": " + quote(plain))
+		}
+		s.RawArgs = append(s.RawArgs, "-o", plain)
 		return
 	}
+	s.RawArgs = append(s.RawArgs, "-o", name+"="+value)
 	s.Overrides = append(s.Overrides, Override{name, value})
 	s.made.set(entry{name, value, s.Pos})
 }

@@ -5,7 +5,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
 )
@@ -29,10 +28,33 @@ func (c *Config) dynamic(v *View, name string) string {
 		return defaultMydomain(v)
 	case "mynetworks":
 		return c.defaultNetworks(v)
-	case "process_id":
-		return strconv.Itoa(os.Getpid())
 	}
 	return ""
+}
+
+// settled gives an expanded value without asking for dynamic defaults, which are found out from it: those that are not set are empty.
+func (v *View) settled(name string) (string, error) {
+	lookup := func(name string) (string, bool) {
+		if e, ok := v.assigned(name); ok {
+			return e.value, true
+		}
+		p, ok := v.config.Parameter(name)
+		if !ok || p.Dynamic {
+			return "", false
+		}
+		return p.Default, true
+	}
+	text, _ := lookup(name)
+	return expand(text, lookup)
+}
+
+func (v *View) settledList(name string) []string {
+	value, err := v.settled(name)
+	if err != nil {
+		return nil
+	}
+	words, _ := SplitQuoted(value, ListSeparators)
+	return words
 }
 
 func (c *Config) machineName() string {
@@ -57,19 +79,20 @@ func (c *Config) defaultHostname(v *View) string {
 		return name
 	}
 	domain := defaultDomain
-	if e, ok := v.assigned("mydomain"); ok {
-		if value, err := v.Expand(e.value); err == nil {
-			domain = value
-		}
+	if value, err := v.settled("mydomain"); err == nil && value != "" {
+		domain = value
 	}
 	return name + "." + domain
 }
 
 // defaultMydomain takes the first label from myhostname, unless what is left were a top-level domain.
 func defaultMydomain(v *View) string {
-	host, err := v.Expanded("myhostname")
+	host, err := v.settled("myhostname")
 	if err != nil {
 		return defaultDomain
+	}
+	if _, set := v.assigned("myhostname"); !set {
+		host = v.config.defaultHostname(v)
 	}
 	_, domain, dotted := strings.Cut(host, ".")
 	if !dotted || !strings.Contains(domain, ".") {
@@ -110,7 +133,7 @@ func systemAddresses() ([]netip.Prefix, error) {
 
 // ownAddresses gives the addresses that inet_interfaces and inet_protocols leave, IPv4 first, with the masks of their interfaces.
 func (c *Config) ownAddresses(v *View) []netip.Prefix {
-	protocols := v.List("inet_protocols")
+	protocols := v.settledList("inet_protocols")
 	v4, v6 := false, false
 	for _, p := range protocols {
 		v4 = v4 || p == "all" || p == "ipv4"
@@ -127,7 +150,7 @@ func (c *Config) ownAddresses(v *View) []netip.Prefix {
 			own = append(own, p)
 		}
 	}
-	return selectInterfaces(own, v.List("inet_interfaces"))
+	return selectInterfaces(own, v.settledList("inet_interfaces"))
 }
 
 // selectInterfaces keeps the addresses that inet_interfaces names; names are not looked up here, so a host name keeps them all.
@@ -160,7 +183,7 @@ func selectInterfaces(own []netip.Prefix, names []string) []netip.Prefix {
 
 // defaultNetworks gives the networks of mynetworks_style.
 func (c *Config) defaultNetworks(v *View) string {
-	style, err := v.Expanded("mynetworks_style")
+	style, err := v.settled("mynetworks_style")
 	if err != nil {
 		return ""
 	}

@@ -56,6 +56,7 @@ type Parameter struct {
 	Kind    string // kind of string, such as "table list"; may be empty
 	Raw     bool   // $name in the value is expanded at the time of use, not when the configuration is read
 	Dynamic bool   // the default is found out on the machine
+	Past    bool   // a name of earlier versions that the default of its successor still looks at; listed only when it is set
 	Prefix  string // for a parameter made by a service name: that name
 	Treatment
 	Reason  string // for NoMeaning and Refused why, for NotYet the consequence
@@ -141,6 +142,8 @@ func parseParameter(line string) (*Parameter, error) {
 		switch flag {
 		case "raw":
 			p.Raw = true
+		case "past":
+			p.Past = true
 		case "dynamic":
 			p.Dynamic = true
 		default:

@@ -26,16 +26,10 @@ var transportSuffixes = [...]struct {
 	{"_transport_rate_delay", "$default_transport_rate_delay", TimeType, 's'},
 }
 
-// ownDefaults are service parameters whose default differs from that of their kind.
-var ownDefaults = map[string]string{
-	"local_destination_concurrency_limit": "2",
-	"local_destination_recipient_limit":   "1",
-}
-
-// pipeCommands are the programs that run commands for a service and bound their time.
+// commandTimeSuffix tells whether a program runs commands for a service and bounds their time.
 func commandTimeSuffix(command string) bool { return command == "pipe" || command == "spawn" }
 
-// deliveryCommands are the programs that take mail from the queue.
+// deliversMail tells whether a program takes mail from the queue.
 func deliversMail(command string) bool {
 	switch command {
 	case "discard", "error", "lmtp", "local", "pipe", "smtp", "virtual":
@@ -52,9 +46,6 @@ func serviceParameters(s *Service, known *Registry) []*Parameter {
 		name := s.Name + suffix
 		if _, ok := known.Lookup(name); ok {
 			return
-		}
-		if own, ok := ownDefaults[name]; ok {
-			value = own
 		}
 		made = append(made, &Parameter{
 			Name: name, Type: kind, Default: value, Unit: unit, Prefix: s.Name,

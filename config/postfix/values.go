@@ -6,6 +6,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -57,4 +58,14 @@ func parseTime(text string, unit byte) (time.Duration, error) {
 		return 0, errors.New("time out of range")
 	}
 	return time.Duration(n*seconds) * time.Second, nil
+}
+
+// underlying gives the system's words for an error, without the operation and path around it, as Postfix prints them.
+func underlying(err error) string {
+	var errno syscall.Errno
+	if !errors.As(err, &errno) {
+		return err.Error()
+	}
+	text := errno.Error()
+	return strings.ToUpper(text[:1]) + text[1:]
 }

@@ -31,7 +31,11 @@ func (v *View) With(name, value string) *View {
 
 // assigned gives the assignment that counts for name.
 func (v *View) assigned(name string) (entry, bool) {
-	for _, layer := range v.layers {
+	layers := v.layers
+	if ReadOnly(name) {
+		layers = layers[len(layers)-1:]
+	}
+	for _, layer := range layers {
 		if e, ok := layer.lookup(name); ok {
 			return e, true
 		}

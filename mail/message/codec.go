@@ -130,7 +130,7 @@ func appendEnvelopeBinary(dst []byte, e *Envelope) []byte {
 }
 
 // Decode reads what AppendBinary wrote. Any bytes may be given: what was not written by AppendBinary is an error that wraps ErrBinary, and no
-// more memory is taken than a small multiple of len(data).
+// more memory is taken than about 50 times len(data).
 func Decode(data []byte) (*Message, error) {
 	d := decoder{rest: string(data)}
 	if version := d.byte(); version != binaryVersion && d.err == nil {
@@ -268,9 +268,8 @@ func (d *decoder) part(p *Part, base, end int64, depth int) {
 		p.DispositionParams = d.params()
 	}
 	if content&partLanguage != 0 {
-		p.Language = make([]string, d.count(1))
-		for i := range p.Language {
-			p.Language[i] = d.text()
+		for range d.count(1) {
+			p.Language = append(p.Language, d.text())
 		}
 	}
 	if content&partEnvelope != 0 {
@@ -278,7 +277,9 @@ func (d *decoder) part(p *Part, base, end int64, depth int) {
 	}
 	if content&partChildren != 0 {
 		const smallestPart = 9
-		p.Children = make([]Part, d.count(smallestPart))
+		if n := d.count(smallestPart); n > 0 {
+			p.Children = make([]Part, n)
+		}
 		for i := range p.Children {
 			if d.part(&p.Children[i], p.HeaderStart, end, depth+1); d.err != nil {
 				return

@@ -24,7 +24,7 @@ func (p *Parser) finishField() {
 		if part.Envelope == nil {
 			part.Envelope = &Envelope{}
 		}
-		part.Envelope.set(id, h.value, p.limits.Addresses)
+		p.kept += addressCost * part.Envelope.set(id, h.value, p.limits.Addresses)
 		return
 	}
 	switch id {
@@ -67,7 +67,7 @@ func (p *Part) setText(dst *string, bit Presence, value []byte) {
 
 // plain returns a field's value as one line: line ends go, a space takes their place where none follows, and NUL becomes U+FFFD.
 func plain(value []byte) string {
-	if bytes.IndexAny(value, "\r\n\x00") < 0 {
+	if !bytes.ContainsAny(value, "\r\n\x00") {
 		return string(value)
 	}
 	var b strings.Builder
@@ -86,30 +86,35 @@ func plain(value []byte) string {
 	return b.String()
 }
 
-func (e *Envelope) set(id fieldID, value []byte, limit int) {
+// addressCost is what an entry of an address list counts against KeptBytes beyond its text.
+const addressCost = 64
+
+// set takes one field and returns how many addresses it added.
+func (e *Envelope) set(id fieldID, value []byte, limit int) (added int) {
 	switch id {
 	case fieldDate:
 		e.Date = plainPointer(value)
 	case fieldSubject:
-		e.SubjectFolded = bytes.IndexAny(value, "\r\n") >= 0
+		e.SubjectFolded = bytes.ContainsAny(value, "\r\n")
 		e.Subject = plainPointer(value)
 	case fieldInReplyTo:
 		e.InReplyTo = plainPointer(value)
 	case fieldMessageID:
 		e.MessageID = plainPointer(value)
 	case fieldFrom:
-		addAddresses(&e.From, value, limit)
+		return addAddresses(&e.From, value, limit)
 	case fieldSender:
-		addAddresses(&e.Sender, value, limit)
+		return addAddresses(&e.Sender, value, limit)
 	case fieldReplyTo:
-		addAddresses(&e.ReplyTo, value, limit)
+		return addAddresses(&e.ReplyTo, value, limit)
 	case fieldTo:
-		addAddresses(&e.To, value, limit)
+		return addAddresses(&e.To, value, limit)
 	case fieldCc:
-		addAddresses(&e.Cc, value, limit)
+		return addAddresses(&e.Cc, value, limit)
 	case fieldBcc:
-		addAddresses(&e.Bcc, value, limit)
+		return addAddresses(&e.Bcc, value, limit)
 	}
+	return 0
 }
 
 func plainPointer(value []byte) *string {
@@ -118,10 +123,12 @@ func plainPointer(value []byte) *string {
 }
 
 // addAddresses appends, so that a field that comes twice reads as if it stood once with all its addresses.
-func addAddresses(list *[]Address, value []byte, limit int) {
-	if limit -= len(*list); limit > 0 {
-		*list = append(*list, address.ParseList(value, limit)...)
+func addAddresses(list *[]Address, value []byte, limit int) int {
+	before := len(*list)
+	if limit > before {
+		*list = append(*list, address.ParseList(value, limit-before)...)
 	}
+	return len(*list) - before
 }
 
 // contentType reads the first Content-Type of a header.

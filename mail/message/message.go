@@ -122,3 +122,11 @@ func (p *Part) Param(name string) string {
 	}
 	return ""
 }
+
+// Charset returns the character set of a text part, us-ascii when none is written (RFC 2045 section 5.2).
+func (p *Part) Charset() string {
+	if name := p.Param("charset"); name != "" {
+		return name
+	}
+	return "us-ascii"
+}

@@ -3,7 +3,7 @@ package message
 import "bytes"
 
 // Limits bounds what a Parser keeps. A zero field stands for its default. Whatever comes in, a Parser holds at most about
-// 3*FieldBytes + KeptBytes*20 + Parts*600 bytes, and works in time linear in its input.
+// 3*FieldBytes + 20*KeptBytes + 1000*Parts bytes, and works in time linear in its input.
 type Limits struct {
 	// Depth is how deeply parts may lie in each other; what lies deeper is one leaf. Default 100, as Dovecot; 256
 	// at most.
@@ -12,8 +12,8 @@ type Limits struct {
 	Parts int
 	// FieldBytes is how much of the value of one header field is read: the rest is as if it were not there. Default 256 KiB.
 	FieldBytes int
-	// KeptBytes is how much of all values that become part of the structure is kept; fields after that are as if they were
-	// absent. Default 4 MiB.
+	// KeptBytes is how much of all values that become part of the structure is kept, where an address counts 64 more than its text;
+	// fields after that are as if they were absent. Default 4 MiB.
 	KeptBytes int
 	// Addresses is how many entries an address list of an envelope may have. Default 16,384.
 	Addresses int

@@ -3,10 +3,13 @@ package message
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"reflect"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"pgregory.net/rapid"
 )
@@ -62,6 +65,42 @@ func TestNetworkFormMakesNoDifference(t *testing.T) {
 			t.Fatalf("bare %+v\nfull %+v", bare, full)
 		}
 	})
+}
+
+func TestNetworkReader(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		mail := genMail().Draw(t, "mail")
+		got, err := io.ReadAll(NewNetworkReader(iotest.OneByteReader(bytes.NewReader(mail))))
+		if err != nil || !bytes.Equal(got, NetworkForm(mail)) {
+			t.Fatalf("%q, %v, want %q", got, err, NetworkForm(mail))
+		}
+	})
+}
+
+func TestFields(t *testing.T) {
+	header := []byte("Subject: a\r\n b\r\nNo colon\r\nX-Y \t: z\r\nsubject:second\r\n\r\nBody: x\r\n")
+	var got []string
+	for f := range Fields(header) {
+		got = append(got, fmt.Sprintf("%d %s|%s|%d", f.Offset, f.Name, Unfold(nil, f.Value), len(f.Raw)))
+	}
+	want := []string{"0 Subject|a b|16", "16 |No colon|10", "26 X-Y|z|10", "36 subject|second|16"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q\nwant %q", got, want)
+	}
+	if f, ok := Lookup(header, "SUBJECT"); !ok || string(f.Value) != " a\r\n b" {
+		t.Errorf("Lookup: %q %t", f.Value, ok)
+	}
+	if _, ok := Lookup(header, "Body"); ok {
+		t.Error("a field of the body was found")
+	}
+	if all := LookupAll(header, "subject"); len(all) != 2 {
+		t.Errorf("LookupAll: %d", len(all))
+	}
+	for _, empty := range []string{"", "\r\n", "\n", "\r\n x"} {
+		for f := range Fields([]byte(empty)) {
+			t.Errorf("%q has a field %q", empty, f.Raw)
+		}
+	}
 }
 
 type failer interface{ Fatalf(string, ...any) }
@@ -127,6 +166,10 @@ func TestBadInputIsBounded(t *testing.T) {
 		{"10 MB of fields", "", 100_000, func(i int) string { return fmt.Sprintf("X-%d: %090d\r\n", i, i) }, 1, 1},
 		{"10 MB in one field", "To: ", 100_000, func(int) string { return strings.Repeat("a@b, ", 20) }, 1, 1},
 		{"10 MB of address fields", "", 100_000, func(int) string { return "To: " + strings.Repeat("a@b, ", 20) + "\r\n" }, 1, 1},
+		{
+			"30 MB of messages with many addresses", "Content-Type: multipart/digest; boundary=b\r\n\r\n", 4000,
+			func(int) string { return "--b\r\n\r\nTo: " + strings.Repeat("a,", 4000) + "\r\n\r\n" }, 8001, 3,
+		},
 		{"10 MB of parameters", "Content-Type: text/plain", 100_000, func(i int) string { return fmt.Sprintf(";\r\n a*%d=%090d", i, i) }, 1, 1},
 		{"10 MB of open comments", "From: ", 100, func(int) string { return strings.Repeat("(", 100_000) }, 1, 1},
 		{"a line of 100 MB in the body", "\r\n", 1000, func(int) string { return strings.Repeat("x", 100_000) }, 1, 1},

@@ -1,7 +1,6 @@
 package message
 
 import (
-	"bytes"
 	"strconv"
 	"strings"
 )
@@ -287,20 +286,4 @@ func appendExtension(dst []byte, p *Part) []byte {
 	}
 	dst = append(dst, ' ')
 	return appendPresent(dst, p.Location, p.Present&HasLocation != 0)
-}
-
-// NetworkForm returns text with every bare LF as CRLF; text itself when there is none.
-func NetworkForm(text []byte) []byte {
-	bare := bytes.Count(text, newline) - bytes.Count(text, crlf)
-	if bare == 0 {
-		return text
-	}
-	out := make([]byte, 0, len(text)+bare)
-	for i, c := range text {
-		if c == '\n' && (i == 0 || text[i-1] != '\r') {
-			out = append(out, '\r')
-		}
-		out = append(out, c)
-	}
-	return out
 }

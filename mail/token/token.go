@@ -185,7 +185,8 @@ func (s *Scanner) MIMEToken(dst *[]byte) Outcome {
 	return s.Space()
 }
 
-// Quoted appends the content of the quoted string that begins at Pos, its escapes and line folds taken out.
+// Quoted appends the content of the quoted string that begins at Pos, its escapes and line folds taken out. One that is never closed is Broken
+// and uses up the text.
 func (s *Scanner) Quoted(dst *[]byte) Outcome {
 	s.Pos++
 	start := s.Pos
@@ -195,10 +196,18 @@ func (s *Scanner) Quoted(dst *[]byte) Outcome {
 			*dst = appendText(*dst, s.Text[start:s.Pos])
 			s.Pos++
 			return s.Space()
+		case '\n':
+			// Of a string that is never closed the folded lines before the last one count.
+			*dst = appendText(*dst, s.Text[start:s.Pos+1])
+			start = s.Pos + 1
 		case '\\':
 			s.Pos++
 			if s.Pos >= len(s.Text) {
 				return Broken
+			}
+			if s.Text[s.Pos] == '\n' {
+				s.Pos-- // a fold is never escaped
+				continue
 			}
 			*dst = appendText(*dst, s.Text[start:s.Pos-1])
 			start = s.Pos

@@ -60,6 +60,13 @@ func concurrencyChecks() []check {
 			f.wantSubjects(f.inbox("alice"), "a")
 		}},
 		{"concurrent sessions", checkConcurrentSessions},
+		{"a move is seen in one place", checkMoveSeen},
+		{"a delivery to several mailboxes is seen whole", func(f *fixture) {
+			if !f.bed.Can.Atomic {
+				f.Skip("not promised by this store")
+			}
+			checkDeliverySeen(f)
+		}},
 		{"expunge happens once", func(f *fixture) {
 			inbox := f.inbox("alice")
 			for range 5 {
@@ -162,4 +169,64 @@ func checkConcurrentSessions(f *fixture) {
 			f.Errorf("%s holds %d messages, want 60", name, view.Len())
 		}
 	}
+}
+
+// onlook runs look again and again while work runs.
+func onlook(work, look func()) {
+	var done atomic.Bool
+	var group sync.WaitGroup
+	group.Go(func() {
+		for !done.Load() {
+			look()
+		}
+	})
+	work()
+	done.Store(true)
+	group.Wait()
+}
+
+// checkMoveSeen has a message move to and fro: whoever looks at the one mailbox and then at the other never misses it in the direction in
+// which it moves.
+func checkMoveSeen(f *fixture) {
+	account := f.account("alice")
+	here, there := f.mailbox(account, store.Inbox), f.mailbox(account, "there")
+	var moves atomic.Int64
+	f.add(here, "a")
+	onlook(func() {
+		for range 30 {
+			for _, pair := range [][2]store.Mailbox{{here, there}, {there, here}} {
+				copied, err := pair[0].Move(f.ctx(), store.AllUIDs(), pair[1])
+				if err != nil || len(copied.Source) != 1 {
+					f.Errorf("move: %+v, %v", copied, err)
+				}
+				moves.Add(1)
+			}
+		}
+	}, func() {
+		before := moves.Load()
+		first, second := f.view(here).Len(), f.view(there).Len()
+		if moves.Load() == before && before%2 == 0 && first+second == 0 {
+			f.Errorf("a message that moves from the first to the second is in neither")
+		}
+		if first > 1 || second > 1 {
+			f.Errorf("a message that moves is there %d and %d times", first, second)
+		}
+	})
+}
+
+func checkDeliverySeen(f *fixture) {
+	account := f.account("alice")
+	one, two := f.mailbox(account, store.Inbox), f.mailbox(account, "two")
+	onlook(func() {
+		for i := range 60 {
+			f.deliver(delivery(fmt.Sprint(i), text("a"), f.target("alice", store.Inbox), f.target("alice", "two")))
+		}
+	}, func() {
+		first := f.view(one).Len()
+		second := f.view(two).Len()
+		third := f.view(one).Len()
+		if first > second || second > third {
+			f.Errorf("deliveries to two mailboxes are seen as %d, %d, %d", first, second, third)
+		}
+	})
 }

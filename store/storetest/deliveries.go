@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"postilion/store"
@@ -98,6 +99,29 @@ func deliveryChecks() []check {
 		}},
 		{"all or nothing", checkAllOrNothing},
 		{"create and subscribe", checkDeliverCreates},
+		{"content that cannot be read leaves nothing", func(f *fixture) {
+			content := brokenContent{bytes.NewReader(text(strings.Repeat("x", 300000)))}
+			d := delivery("id", nil, f.target("alice", store.Inbox), f.target("bob", store.Inbox))
+			d.Content = content
+			outcomes, err := f.store.Deliver(f.ctx(), d)
+			if err == nil && (outcomes[0].Err == nil || outcomes[1].Err == nil) {
+				f.Errorf("delivered what cannot be read: %+v", outcomes)
+			}
+			inbox := f.inbox("alice")
+			_, err = inbox.Append(f.ctx(), []store.Draft{draft(text("a")), {Content: content}})
+			if !errors.Is(err, errBroken) {
+				f.Errorf("append of what cannot be read: %v", err)
+			}
+			f.wantSubjects(inbox)
+			f.wantSubjects(f.inbox("bob"))
+			d.Content = bytes.NewReader(text("a"))
+			for _, outcome := range f.deliver(d) {
+				if outcome.Err != nil || outcome.Duplicate {
+					f.Errorf("offered again: %+v", outcome)
+				}
+			}
+			f.wantSubjects(inbox, "a")
+		}},
 		{"prefix and content of every kind", func(f *fixture) {
 			prefix := []byte("Return-Path: <a@example.com>\r\nDelivered-To: <b@example.org>\r\n")
 			var want [][]byte
@@ -194,6 +218,11 @@ func checkAllOrNothing(f *fixture) {
 			f.Errorf("offered a third time, target %d: %+v", i, outcome)
 		}
 	}
+	d.Targets[1] = f.target("bob", "none")
+	outcomes = f.deliver(d)
+	if !outcomes[0].Duplicate || !outcomes[2].Duplicate {
+		f.Errorf("what was delivered before is no repeat when another target fails: %+v", outcomes)
+	}
 	for _, user := range []string{"alice", "dave", "carol"} {
 		f.wantSubjects(f.inbox(user), "a")
 	}
@@ -217,12 +246,24 @@ func checkDeliverCreates(f *fixture) {
 	if got := subscriptions(); got != "[]" {
 		f.Errorf("subscribed %s to mailboxes that were there or should not be", got)
 	}
-	target.Mailbox = "Lists/new"
+	target.Mailbox = "Lists/rust"
 	f.noError(f.deliver(delivery("3", text("c"), target))[0].Err)
-	if got := subscriptions(); got != "[Lists/new]" {
+	if got := subscriptions(); got != "[Lists/rust]" {
 		f.Errorf("subscribed %s", got)
 	}
 	f.wantSubjects(f.mailbox(account, "Lists/go"), "a", "b")
 	target.Mailbox = "bad\x00name"
 	f.wantError(f.deliver(delivery("4", text("d"), target))[0].Err, store.ErrName)
+}
+
+var errBroken = errors.New("the content cannot be read")
+
+// brokenContent fails after its first 100,000 octets.
+type brokenContent struct{ *bytes.Reader }
+
+func (b brokenContent) ReadAt(p []byte, offset int64) (int, error) {
+	if offset+int64(len(p)) > 100000 {
+		return 0, errBroken
+	}
+	return b.Reader.ReadAt(p, offset)
 }

@@ -168,12 +168,12 @@ func checkRename(f *fixture) {
 	f.noError(err)
 	before, below := f.view(f.mailbox(account, "a")), f.view(f.mailbox(account, "a/b"))
 
-	f.noError(account.Rename(f.ctx(), "a", "new/place"))
-	f.wantList(account, "ab", "INBOX", "(new)", "new/place", "new/place/b", "(new/place/x)", "new/place/x/y")
+	f.noError(account.Rename(f.ctx(), "a", "moved/place"))
+	f.wantList(account, "ab", "INBOX", "(moved)", "moved/place", "moved/place/b", "(moved/place/x)", "moved/place/x/y")
 	check := func(account store.Account) {
 		f.Helper()
-		renamed := f.mailbox(account, "new/place")
-		if renamed.Name() != "new/place" {
+		renamed := f.mailbox(account, "moved/place")
+		if renamed.Name() != "moved/place" {
 			f.Errorf("Name = %q", renamed.Name())
 		}
 		f.wantSubjects(renamed, "two")
@@ -184,7 +184,7 @@ func checkRename(f *fixture) {
 		if after.HighestModSeq() < before.HighestModSeq() {
 			f.Errorf("HIGHESTMODSEQ fell from %d to %d", before.HighestModSeq(), after.HighestModSeq())
 		}
-		if got := f.view(f.mailbox(account, "new/place/b")); got.ID() != below.ID() || got.UIDValidity() != below.UIDValidity() {
+		if got := f.view(f.mailbox(account, "moved/place/b")); got.ID() != below.ID() || got.UIDValidity() != below.UIDValidity() {
 			f.Errorf("the mailbox below changed its identity")
 		}
 	}
@@ -195,7 +195,7 @@ func checkRename(f *fixture) {
 	check(f.account("alice"))
 
 	account = f.account("alice")
-	f.noError(account.Rename(f.ctx(), "new", "newer"))
+	f.noError(account.Rename(f.ctx(), "moved", "newer"))
 	f.wantList(account, "ab", "INBOX", "(newer)", "newer/place", "newer/place/b", "(newer/place/x)", "newer/place/x/y")
 }
 

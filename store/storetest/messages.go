@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"postilion/mail/message"
 	"postilion/store"
 )
 
@@ -33,6 +34,7 @@ func messageChecks() []check {
 			}
 		}},
 		{"bytes are kept", checkBytes},
+		{"structures are those of the bytes", checkStructure},
 		{"a large message is kept", func(f *fixture) {
 			random := rand.New(rand.NewPCG(1, 2))
 			var large bytes.Buffer
@@ -308,5 +310,38 @@ func checkRecent(f *fixture) {
 	f.noError(err)
 	if third != uid {
 		f.Errorf("TakeRecent = %d after UID %d came", third, uid)
+	}
+}
+
+// checkStructure wants the kept structure of every kind of message to be the one that parsing what is read gives.
+func checkStructure(f *fixture) {
+	inbox := f.inbox("alice")
+	contents := awkward()
+	contents["multipart"] = "MIME-Version: 1.0\r\nSubject: m\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\none\r\n--b\r\nContent-Type: message/rfc822\r\n\r\n" +
+		"Subject: inner\r\nFrom: a@example.com\r\n\r\ntwo\r\n--b--\r\n"
+	prefix := []byte("Return-Path: <a@example.com>\r\nDelivered-To: b@example.org\r\n")
+	for name, content := range contents {
+		given := draft([]byte(content))
+		given.Structure = message.Parse([]byte(content))
+		_, err := inbox.Append(f.ctx(), []store.Draft{draft([]byte(content)), given})
+		f.noError(err)
+		target := f.target("alice", store.Inbox)
+		target.Prefix = prefix
+		d := delivery("structure of "+name, []byte(content), target)
+		d.Structure = given.Structure
+		f.noError(f.deliver(d)[0].Err)
+	}
+	for range 2 {
+		view := f.view(inbox)
+		for i := range view.Len() {
+			content := f.read(inbox, view.UID(i))
+			got, err := inbox.Structure(f.ctx(), view.UID(i))
+			f.noError(err)
+			if want := message.Parse(content); !bytes.Equal(got.AppendBinary(nil), want.AppendBinary(nil)) {
+				f.Errorf("structure of %.100q: %+v, want %+v", content, got, want)
+			}
+		}
+		f.reopen()
+		inbox = f.inbox("alice")
 	}
 }

@@ -1,7 +1,8 @@
 // Package doveconf is the logic of the command doveconf(1): it shows a Dovecot configuration or single settings of it, in the words
 // and with the exit codes of doveconf 2.3.19. It reads by package dovecot and has no knowledge of settings of its own.
 //
-// Of doveconf's options -e (run a command with the settings in its environment) is refused: nothing here takes its settings from an
+// The options -p, -k, -L and -o have no effect, as with doveconf. Of its options -H (compare the hashes of host names), -i (another
+// instance) and -w are not known, and -e (run a command with the settings in its environment) is refused: nothing here takes its settings from an
 // environment.
 package doveconf
 
@@ -25,17 +26,16 @@ const (
 const DefaultFile = "/etc/dovecot/dovecot.conf"
 
 type options struct {
-	file         string
-	filter       dovecot.Filter
-	scope        dovecot.Scope
-	scopeGiven   bool
-	modules      []string
-	defaults     bool
-	hideName     bool
-	expand       bool
-	machine      bool
-	showSecrets  bool
-	names        []string
+	file        string
+	filter      dovecot.Filter
+	scope       dovecot.Scope
+	modules     []string
+	defaults    bool
+	hideName    bool
+	expand      bool
+	machine     bool
+	showSecrets bool
+	names       []string
 }
 
 // Env is what the command knows of its surroundings.
@@ -52,6 +52,8 @@ type command struct {
 	env    Env
 	stdout *bufio.Writer
 	stderr io.Writer
+
+	conflicting bool // filters contradict each other for the connection asked for: nothing holds for it
 }
 
 // Run carries out doveconf with the arguments after its name and gives the exit code.
@@ -81,14 +83,14 @@ func (c *command) run(args []string) int {
 		return c.fatal("%v", err)
 	}
 	o := &c.opts
-	if !o.scopeGiven && len(o.names) > 0 {
+	if o.scope == dovecot.ScopeAll && len(o.names) > 0 {
 		o.scope = dovecot.ScopeHidden
 	}
 	if len(o.names) == 0 && !o.machine {
 		c.banner()
 	}
 	conf, err := dovecot.LoadWith(dovecot.Options{
-		File: o.file, Unexpanded: !o.expand, DefaultsOnly: o.defaults, UserExists: c.env.UserExists, Env: c.env.Getenv,
+		File: o.file, Unexpanded: !o.expand, DefaultsOnly: o.defaults, RequireFiles: o.expand, UserExists: c.env.UserExists, Env: c.env.Getenv,
 	})
 	if conf == nil {
 		return c.fatal("%v", err)
@@ -98,6 +100,14 @@ func (c *command) run(args []string) int {
 	if broken.parse {
 		return c.report(conf, broken.all)
 	}
+	if text := conf.Conflict(o.filter); text != "" {
+		fmt.Fprintf(c.stderr, "doveconf: Error: %s\n", text)
+		if len(o.names) > 0 && !o.machine {
+			return c.fatal("Errors in configuration")
+		}
+		c.conflicting = true
+	}
+	c.expansion()
 	switch {
 	case o.machine:
 		c.machine(conf)
@@ -105,11 +115,6 @@ func (c *command) run(args []string) int {
 		c.single(conf)
 	default:
 		c.readable(conf)
-	}
-	c.unknownVariables(conf)
-	if text := conf.Conflict(o.filter); text != "" {
-		c.stdout.Flush()
-		fmt.Fprintf(c.stderr, "doveconf: Error: %s\n", text)
 	}
 	if len(broken.all) > 0 && len(o.names) == 0 {
 		return c.report(conf, broken.all)
@@ -136,6 +141,9 @@ func (c *command) banner() {
 
 func (c *command) warnings(conf *dovecot.Config) {
 	for _, d := range conf.Warnings() {
+		if d.Late() {
+			continue
+		}
 		fmt.Fprintf(c.stderr, "doveconf: Warning: %s\n", d.Warn())
 	}
 }
@@ -159,41 +167,48 @@ func (c *command) report(conf *dovecot.Config, all []dovecot.Diagnostic) int {
 		c.stdout.Flush()
 		fmt.Fprintf(c.stderr, "doveconf: also: %v\n", d)
 	}
-	first := all[0]
-	where := conf.File()
-	if first.Position.Line > 0 {
-		where = fmt.Sprintf("%s line %d", first.Position.File, first.Position.Line)
-	}
-	text := first.Text
-	if first.Hint != "" {
-		text += " (" + first.Hint + ")"
-	}
-	return c.fatal("Error in configuration file %s: %s", where, text)
+	return c.fatal("%s", inFile(conf, all[0]))
 }
 
-// unknownVariables tells what the expansion of variables would refuse; the settings are shown all the same.
-func (c *command) unknownVariables(conf *dovecot.Config) {
-	if c.opts.expand || c.opts.defaults || len(conf.Errors()) > 0 || len(c.opts.modules) > 0 {
+// expansion tells what reading the configuration for a mail process would refuse; the settings are shown all the same. doveconf
+// finds it because it starts managesieve-login to learn its capabilities, whenever no module is named.
+func (c *command) expansion() {
+	if c.opts.expand || c.opts.defaults || len(c.opts.modules) > 0 {
 		return
 	}
-	expanded, err := dovecot.LoadWith(dovecot.Options{File: c.opts.file, UserExists: c.env.UserExists, Env: c.env.Getenv})
-	if err == nil || expanded == nil {
+	conf, err := dovecot.LoadWith(dovecot.Options{
+		File: c.opts.file, RequireFiles: true, Modules: []string{"managesieve"}, UserExists: c.env.UserExists, Env: c.env.Getenv,
+	})
+	if err == nil || conf == nil {
 		return
 	}
-	for _, d := range expanded.Errors() {
-		if strings.HasPrefix(d.Text, "Unknown variable") {
+	for _, d := range conf.Errors() {
+		if d.Position.Line > 0 || d.OfMailUsers() {
 			c.stdout.Flush()
-			fmt.Fprintf(c.stderr, "doveconf: Error: Error in configuration file %s line %d: %s\n", d.Position.File, d.Position.Line, d.Text)
+			fmt.Fprintf(c.stderr, "doveconf: Error: %s\n", inFile(conf, d))
 			return
 		}
 	}
 }
 
+// inFile says where a mistake is as doveconf does.
+func inFile(conf *dovecot.Config, d dovecot.Diagnostic) string {
+	where := conf.File()
+	if d.Position.Line > 0 {
+		where = fmt.Sprintf("%s line %d", d.Position.File, d.Position.Line)
+	}
+	text := d.Text
+	if d.Hint != "" {
+		text += " (" + d.Hint + ")"
+	}
+	return fmt.Sprintf("Error in configuration file %s: %s", where, text)
+}
+
 type usageError struct{ error }
 
 const (
-	plainOptions    = "adhHnNpPxsS"
-	argumentOptions = "cfmoi"
+	plainOptions    = "adhknNpPxsSL"
+	argumentOptions = "cfmo"
 )
 
 func (c *command) parse(args []string) error {
@@ -248,17 +263,17 @@ func (c *command) cluster(letters string, args []string) ([]string, error) {
 func (c *command) flag(o byte) {
 	switch o {
 	case 'a':
-		c.scope(dovecot.ScopeAll)
+		c.opts.scope = dovecot.ScopeAll
 	case 'd':
 		c.opts.defaults = true
 	case 'h':
 		c.opts.hideName = true
 	case 'n':
-		c.scope(dovecot.ScopeChanged)
+		c.opts.scope = dovecot.ScopeChanged
 	case 'N':
-		c.scope(dovecot.ScopeSet)
+		c.opts.scope = dovecot.ScopeSet
 	case 's':
-		c.scope(dovecot.ScopeHidden)
+		c.opts.scope = dovecot.ScopeHidden
 	case 'P':
 		c.opts.showSecrets = true
 	case 'x':
@@ -267,8 +282,6 @@ func (c *command) flag(o byte) {
 		c.opts.machine = true
 	}
 }
-
-func (c *command) scope(s dovecot.Scope) { c.opts.scope, c.opts.scopeGiven = s, true }
 
 func (c *command) argument(o byte, value string) error {
 	switch o {
@@ -301,8 +314,7 @@ func (c *command) filter(arg string) error {
 			f.RemoteNet = net
 		}
 	default:
-		return fmt.Errorf("Unknown filter argument: %s", arg)
+		return dovecot.Refuse("Unknown filter argument: %s", arg)
 	}
 	return nil
 }
-

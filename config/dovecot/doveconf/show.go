@@ -10,7 +10,9 @@ import (
 // readable shows the whole configuration in its own grammar.
 func (c *command) readable(conf *dovecot.Config) {
 	opts := dovecot.ExportOptions{Filter: c.opts.filter, Scope: c.opts.scope, Modules: c.opts.modules}
-	c.entries(conf.Export(opts), 0)
+	if !c.conflicting {
+		c.entries(conf.Export(opts), 0)
+	}
 	for _, b := range conf.ExportBlocks(opts) {
 		for i, h := range b.Headers {
 			c.line(i, h+" {")
@@ -41,7 +43,7 @@ func (c *command) entries(entries []dovecot.Entry, indent int) {
 	dovecot.SortEntries(entries)
 	var stack []open
 	for _, e := range entries {
-		if e.List {
+		if e.Machine {
 			continue
 		}
 		want := sectionsOf(e)
@@ -109,7 +111,7 @@ func (c *command) single(conf *dovecot.Config) {
 	for _, name := range c.opts.names {
 		section := false
 		for _, e := range entries {
-			if e.Key == name && !e.List {
+			if e.Key == name && !e.Machine {
 				section = false
 				if c.opts.hideName {
 					c.line(0, e.Value)
@@ -122,7 +124,7 @@ func (c *command) single(conf *dovecot.Config) {
 		}
 		if section {
 			opts.ListDefaults = false
-			c.entries(within(conf.Export(opts), name), 0)
+			c.entries(misnamed(within(conf.Export(opts), name), name), 0)
 			opts.ListDefaults = true
 		}
 	}
@@ -136,6 +138,32 @@ func within(entries []dovecot.Entry, name string) []dovecot.Entry {
 		}
 	}
 	return out
+}
+
+// misnamed gives the first inner section that was asked for by its path the headers doveconf gives it: the outer section
+// carries the name of the inner one, the inner one none.
+func misnamed(entries []dovecot.Entry, name string) []dovecot.Entry {
+	if strings.Count(name, "/") < 2 || len(entries) == 0 {
+		return entries
+	}
+	dovecot.SortEntries(entries)
+	var first, firstName string
+	for i, e := range entries {
+		if e.Machine || len(e.Sections) < 2 {
+			continue
+		}
+		outer, _, _ := strings.Cut(e.Sections[0], " ")
+		inner, innerName, _ := strings.Cut(e.Sections[1], " ")
+		if first == "" {
+			first, firstName = e.Parent, innerName
+		}
+		headers := []string{outer + " " + firstName, e.Sections[1]}
+		if e.Parent == first {
+			headers[1] = inner
+		}
+		entries[i].Sections = headers
+	}
+	return entries
 }
 
 // machine shows one setting a line as key=value, for programs.

@@ -1,0 +1,22 @@
+package main
+
+import "postilion/cmd/postilion/manual"
+
+// commands lists every name that the program answers to.
+func commands() []command {
+	return []command{
+		serveCommand(),
+		helpCommand(),
+		versionCommand(),
+		manualCommand(),
+		completionCommand(),
+		dovecotCommand(),
+		doveconfCommand(),
+		postconfCommand(),
+		postmapCommand(),
+		postaliasCommand(),
+	}
+}
+
+// filePages documents the files that are read.
+func filePages() []manual.Page { return nil }

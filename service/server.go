@@ -1,0 +1,220 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"postilion/service/listen"
+)
+
+type serveFunc = func(ctx context.Context, listener net.Listener) error
+
+// Options say what to serve.
+type Options struct {
+	// PostfixDir holds main.cf and master.cf; "" leaves that half out.
+	PostfixDir string
+	// DovecotFile is dovecot.conf; "" leaves that half out.
+	DovecotFile string
+	// Getenv is the environment.
+	Getenv func(string) string
+	// Stderr gets the ready line, and the log where no file and no syslog takes it.
+	Stderr io.Writer
+}
+
+// Server is a running system. Its methods are for one goroutine.
+type Server struct {
+	options Options
+	log     *slog.Logger
+	stores  *stores
+	sockets *listen.Set
+	logs    *logs
+	current *generation
+	old     []*generation
+	// fatal gets what the process cannot go on after.
+	fatal chan error
+}
+
+// generation is what one reading of the configuration built and serves.
+type generation struct {
+	endpoints []Endpoint
+	handles   []*listen.Handle
+	cancel    context.CancelFunc
+	running   sync.WaitGroup
+	sessions  []func() int
+	retired   bool
+}
+
+// idleSessions tells that nobody uses the generation any more.
+func (g *generation) idle() bool {
+	for _, count := range g.sessions {
+		if count() > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// Start reads the configuration, builds everything, opens the sockets and serves. Every socket accepts when it returns.
+func Start(ctx context.Context, options Options) (*Server, error) {
+	inherited, err := listen.Inherited(options.Getenv)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{options: options, fatal: make(chan error, 1), logs: &logs{stderr: options.Stderr}}
+	built, err := s.build(ctx)
+	if err != nil {
+		return nil, errors.Join(err, s.closeStores(), s.logs.close())
+	}
+	s.sockets = listen.New(s.log, inherited)
+	if err := s.take(ctx, built); err != nil {
+		return nil, errors.Join(err, s.sockets.Close(), s.closeStores(), s.logs.close())
+	}
+	return s, nil
+}
+
+func (s *Server) closeStores() error {
+	if s.stores == nil {
+		return nil
+	}
+	return s.stores.close()
+}
+
+// Endpoints lists what is served now.
+func (s *Server) Endpoints() []Endpoint { return slices.Clone(s.current.endpoints) }
+
+// Fatal yields an error after which the process must end, such as a database that cannot write any more.
+func (s *Server) Fatal() <-chan error { return s.fatal }
+
+// Log is the server's log.
+func (s *Server) Log() *slog.Logger { return s.log }
+
+// Ready is the line that tells that every listener accepts.
+func (s *Server) Ready() string {
+	var parts []string
+	for i := range s.current.endpoints {
+		parts = append(parts, s.current.endpoints[i].String())
+	}
+	return "ready: " + strings.Join(parts, ", ")
+}
+
+// take opens the sockets of a build, hands them over to it and begins to serve.
+func (s *Server) take(ctx context.Context, built *builder) error {
+	var endpoints []Endpoint
+	for _, e := range built.endpoints {
+		err := s.sockets.Open(e.Address)
+		switch {
+		case err != nil && e.Optional && lacksFamily(err):
+			s.log.Warn(fmt.Sprintf("%s is left out: %v", e.String(), err))
+			continue
+		case err != nil:
+			return err
+		}
+		endpoints = append(endpoints, e)
+	}
+	if len(endpoints) == 0 {
+		return errors.New("nothing to serve: neither master.cf nor dovecot.conf names a listener that this version serves")
+	}
+	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	g := &generation{endpoints: endpoints, cancel: cancel, sessions: built.sessions}
+	for _, keeper := range built.certificates.keepers {
+		g.running.Go(func() { keeper.Watch(running) })
+	}
+	for _, work := range built.background {
+		g.running.Go(func() { work(running) })
+	}
+	for _, e := range endpoints {
+		handle, err := s.sockets.Take(e.Address)
+		if err != nil {
+			cancel()
+			return err
+		}
+		g.handles = append(g.handles, handle)
+		g.running.Go(func() { s.serve(running, &e, handle) })
+	}
+	if s.current != nil {
+		s.current.retired = true
+		s.old = append(s.old, s.current)
+	}
+	s.current = g
+	return s.sockets.CloseUnused()
+}
+
+func (s *Server) serve(ctx context.Context, e *Endpoint, handle *listen.Handle) {
+	err := e.serve(ctx, lingering{handle, ctx})
+	if err != nil && ctx.Err() == nil {
+		s.log.Error(fmt.Sprintf("%s: %v", e.String(), err))
+	}
+}
+
+// lingering is a listener that, after another generation took its socket, yields nothing until the context ends, so that the server behind it
+// goes on with its sessions.
+type lingering struct {
+	*listen.Handle
+	ctx context.Context
+}
+
+// Accept implements net.Listener.
+func (l lingering) Accept() (net.Conn, error) {
+	conn, err := l.Handle.Accept()
+	if err != nil {
+		<-l.ctx.Done()
+	}
+	return conn, err
+}
+
+// Reload reads the configuration again and, when all of it can be used, serves by it; sessions in flight keep what they began with. On an
+// error nothing changes.
+func (s *Server) Reload(ctx context.Context) error {
+	built, err := s.build(ctx)
+	if err != nil {
+		return fmt.Errorf("reload: %w; the configuration in use stays", err)
+	}
+	if err := s.take(ctx, built); err != nil {
+		return fmt.Errorf("reload: %w; the configuration in use stays", err)
+	}
+	return s.logs.reopen()
+}
+
+// Tidy ends generations that were replaced and have no sessions left. It is called from time to time.
+func (s *Server) Tidy() {
+	s.old = slices.DeleteFunc(s.old, func(g *generation) bool {
+		if !g.idle() {
+			return false
+		}
+		g.cancel()
+		g.running.Wait()
+		return true
+	})
+}
+
+// Stop ends in order: no new connections, sessions are told and end, stores are closed. ctx bounds the wait for sessions.
+func (s *Server) Stop(ctx context.Context) error {
+	err := s.sockets.Close()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for _, g := range append(s.old, s.current) {
+			g.cancel()
+		}
+		for _, g := range append(s.old, s.current) {
+			g.running.Wait()
+		}
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		err = errors.Join(err, fmt.Errorf("stop: sessions did not end in time: %w", ctx.Err()))
+	}
+	return errors.Join(err, s.closeStores(), s.logs.close())
+}
+
+// TidyEvery is how often Tidy is worth calling.
+const TidyEvery = 5 * time.Second

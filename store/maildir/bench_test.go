@@ -1,0 +1,120 @@
+package maildir
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"postilion/store"
+)
+
+func benchmarkStore(b *testing.B) (*Store, store.Owner) {
+	b.Helper()
+	s, err := Open(Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = s.Close() })
+	return s, store.Owner{User: "alice", Home: b.TempDir(), Location: "~/Maildir", UID: -1, GID: -1}
+}
+
+// BenchmarkDeliver measures one durable delivery of 4 KiB to one mailbox.
+func BenchmarkDeliver(b *testing.B) {
+	s, owner := benchmarkStore(b)
+	content := []byte("Subject: x\r\n\r\n" + strings.Repeat(strings.Repeat("x", 62)+"\r\n", 64))
+	b.ReportAllocs()
+	b.SetBytes(int64(len(content)))
+	for n := 0; b.Loop(); n++ {
+		outcomes, err := s.Deliver(b.Context(), &store.Delivery{
+			ID: fmt.Sprint(n), Content: bytes.NewReader(content), InternalDate: time.Now(), Targets: []store.Target{{Owner: owner, Mailbox: store.Inbox}},
+		})
+		if err != nil || outcomes[0].Err != nil {
+			b.Fatal(err, outcomes)
+		}
+	}
+}
+
+func filledInbox(b *testing.B, messages int) store.Mailbox {
+	b.Helper()
+	s, owner := benchmarkStore(b)
+	s.disk.unsynced = true
+	account, err := s.Open(b.Context(), owner)
+	if err != nil {
+		b.Fatal(err)
+	}
+	inbox, err := account.Mailbox(b.Context(), store.Inbox)
+	if err != nil {
+		b.Fatal(err)
+	}
+	drafts := make([]store.Draft, messages)
+	for i := range drafts {
+		drafts[i] = store.Draft{Content: strings.NewReader("Subject: x\r\n\r\nbody\r\n"), InternalDate: time.Unix(1700000000, 0)}
+	}
+	if _, err := inbox.Append(b.Context(), drafts); err != nil {
+		b.Fatal(err)
+	}
+	if _, err := inbox.TakeRecent(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	time.Sleep(2 * settle)
+	return inbox
+}
+
+// BenchmarkViewUnchanged measures a look at a mailbox of 2,000 messages in which nothing happened.
+func BenchmarkViewUnchanged(b *testing.B) {
+	inbox := filledInbox(b, 2000)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := inbox.View(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkSetFlags measures a flag change in a mailbox of 2,000 messages, the reading of the directory after it included.
+func BenchmarkSetFlags(b *testing.B) {
+	inbox := filledInbox(b, 2000)
+	b.ReportAllocs()
+	for n := 0; b.Loop(); n++ {
+		_, err := inbox.SetFlags(b.Context(), store.UIDSetOf(store.UID(n%2000+1)), store.FlagChange{Operation: store.FlagOperation(n/2000%2 + 1), Flags: store.FlagSeen})
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkReadLF measures reading a large message whose lines end in LF on disk.
+func BenchmarkReadLF(b *testing.B) {
+	s, owner := benchmarkStore(b)
+	content := []byte("Subject: x\r\n\r\n" + strings.Repeat(strings.Repeat("x", 62)+"\r\n", 16<<10))
+	account, err := s.Open(b.Context(), owner)
+	if err != nil {
+		b.Fatal(err)
+	}
+	inbox, err := account.Mailbox(b.Context(), store.Inbox)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if _, err := inbox.Append(b.Context(), []store.Draft{{Content: bytes.NewReader(content)}}); err != nil {
+		b.Fatal(err)
+	}
+	buffer := make([]byte, 64<<10)
+	b.ReportAllocs()
+	b.SetBytes(int64(len(content)))
+	for b.Loop() {
+		body, err := inbox.Open(b.Context(), 1)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for at := int64(0); at < body.Size(); at += int64(len(buffer)) {
+			if _, err := body.ReadAt(buffer[:min(int64(len(buffer)), body.Size()-at)], at); err != nil {
+				b.Fatal(err)
+			}
+		}
+		if err := body.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
