@@ -34,7 +34,7 @@ func (s *Server) Permit() {
 	case CheckEtrn:
 		s.put(FlushQueue, s.ask.Text)
 	case CheckVerify:
-		s.done("252 2.0.0 ", s.ask.Text)
+		s.done("252 2.0.0 ", printable(s.joined(1)))
 	case CheckTLS:
 		s.reply("220 2.0.0 Ready to start TLS")
 		s.put(Handshake, "")

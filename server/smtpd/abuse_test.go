@@ -5,9 +5,14 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
+	"net"
 	"runtime"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"postilion/proto/smtp"
 )
@@ -129,6 +134,16 @@ func (discard) Accept(_ context.Context, mail *Mail) (string, error) {
 	return "", err
 }
 
+// cpuTime is what the process has used, the client's part included.
+func cpuTime(b *testing.B) time.Duration {
+	b.Helper()
+	var usage unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &usage); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+}
+
 func benchmarkSession(b *testing.B, size int) {
 	f := start(b, func(o *Options) { o.Accept = discard{} })
 	c := f.dial()
@@ -151,6 +166,8 @@ func benchmarkSession(b *testing.B, size int) {
 	}
 	b.SetBytes(int64(len(body)))
 	b.ReportAllocs()
+	began := cpuTime(b)
+	defer func() { b.ReportMetric(float64(cpuTime(b)-began)/1e3/float64(b.N), "cpu-us/op") }()
 	for b.Loop() {
 		if _, err := c.conn.Write(message); err != nil {
 			b.Fatal(err)
@@ -165,3 +182,62 @@ func benchmarkSession(b *testing.B, size int) {
 
 func BenchmarkSession4K(b *testing.B)  { benchmarkSession(b, 4<<10) }
 func BenchmarkSession64K(b *testing.B) { benchmarkSession(b, 64<<10) }
+
+// scriptConn is a connection whose client is a script: pieces are read one after the other, over and over; what is written is forgotten.
+type scriptConn struct {
+	net.Conn
+	pieces [][]byte
+	rounds int
+	next   int
+	offset int
+}
+
+func (c *scriptConn) Read(p []byte) (int, error) {
+	if c.offset == len(c.pieces[c.next]) {
+		c.offset = 0
+		if c.next++; c.next == len(c.pieces) {
+			c.next = 0
+			if c.rounds--; c.rounds <= 0 {
+				return 0, io.EOF
+			}
+		}
+	}
+	n := copy(p, c.pieces[c.next][c.offset:])
+	c.offset += n
+	return n, nil
+}
+
+func (c *scriptConn) Write(p []byte) (int, error) { return len(p), nil }
+func (c *scriptConn) Close() error                { return nil }
+func (c *scriptConn) LocalAddr() net.Addr         { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 25} }
+
+func (c *scriptConn) RemoteAddr() net.Addr {
+	return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1025}
+}
+func (c *scriptConn) SetReadDeadline(time.Time) error  { return nil }
+func (c *scriptConn) SetWriteDeadline(time.Time) error { return nil }
+func (c *scriptConn) SetDeadline(time.Time) error      { return nil }
+
+// BenchmarkEngineAndSession leaves out the kernel: what a message costs in this package and below.
+func BenchmarkEngineAndSession(b *testing.B) {
+	for _, size := range []int{4 << 10, 64 << 10} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			mails, log := &collector{}, &logLines{}
+			options := baseOptions(mails, log)
+			options.Accept, options.Log = discard{}, slog.New(slog.DiscardHandler)
+			server, err := New(options)
+			if err != nil {
+				b.Fatal(err)
+			}
+			line := strings.Repeat("x", 74) + "\r\n"
+			body := "From: <a@b.test>\r\nTo: <bob@mail.example.com>\r\nSubject: x\r\nDate: Mon, 5 Jan 2026 10:00:00 +0000\r\nMessage-Id: <x@y>\r\n\r\n" +
+				strings.Repeat(line, size/len(line)) + ".\r\n"
+			b.ReportAllocs()
+			b.SetBytes(int64(len(body)))
+			b.ResetTimer()
+			server.ServeConn(context.Background(), &scriptConn{rounds: b.N, pieces: [][]byte{
+				[]byte("MAIL FROM:<a@b.test>\r\nRCPT TO:<bob@mail.example.com>\r\nDATA\r\n"), []byte(body),
+			}})
+		})
+	}
+}

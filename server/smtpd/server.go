@@ -25,6 +25,7 @@ type Server struct {
 	perHost  map[netip.Addr]int
 	closing  atomic.Bool
 	started  atomic.Int64
+	live     atomic.Int64
 	buffers  sync.Pool
 	dates    dateCache
 	lines    sessionLines
@@ -135,12 +136,14 @@ func (s *Server) enter(x *session) {
 		}
 	}
 	s.sessions[x] = struct{}{}
+	s.live.Add(1)
 }
 
 func (s *Server) leave(x *session) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	delete(s.sessions, x)
+	s.live.Add(-1)
 	if x.counted.IsValid() {
 		if s.perHost[x.counted]--; s.perHost[x.counted] <= 0 {
 			delete(s.perHost, x.counted)
@@ -158,11 +161,9 @@ func (s *Server) countHost(x *session, address netip.Addr) (n int, ok bool) {
 	return n, s.options.ConnectionCountLimit < 0 || n <= s.options.ConnectionCountLimit
 }
 
-// stressed tells whether connections run short.
+// stressed tells whether connections run short. It takes no lock: sessions ask while they hold theirs.
 func (s *Server) stressed() bool {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	return len(s.sessions) >= s.options.ConnectionLimit-s.options.ConnectionLimit/4
+	return s.live.Load() >= int64(s.options.ConnectionLimit-s.options.ConnectionLimit/4)
 }
 
 func (s *Server) dismissIdle() {
