@@ -18,27 +18,36 @@ const maxPrefix = 64 << 10
 
 // Deliver implements store.Store.
 func (s *Store) Deliver(ctx context.Context, d *store.Delivery) ([]store.Outcome, error) {
+	return s.DeliverWith(ctx, d, nil)
+}
+
+// DeliverWith is Deliver with rows of another room in the same batch, such as queue entries for the recipients that have no mailbox here. also is
+// told the outcomes and puts its rows into the batch, which becomes durable as a whole, also when no target took the message. It is called with accounts
+// locked: it must return at once and not call the store. When it fails nothing is delivered.
+func (s *Store) DeliverWith(ctx context.Context, d *store.Delivery, also func(batch *kv.Batch, outcomes []store.Outcome) error) ([]store.Outcome, error) {
 	if err := s.enter(ctx); err != nil {
 		return nil, wrap("deliver", "", "", err)
 	}
 	defer s.leave()
-	outcomes, err := s.deliver(d)
+	outcomes, err := s.deliver(d, also)
 	if err != nil {
 		return nil, wrap("deliver", "", "", err)
 	}
 	return outcomes, nil
 }
 
-func (s *Store) deliver(d *store.Delivery) ([]store.Outcome, error) {
+func (s *Store) deliver(d *store.Delivery, also func(*kv.Batch, []store.Outcome) error) ([]store.Outcome, error) {
 	if err := s.checkSpace(); err != nil {
 		return nil, err
 	}
 	c := s.change()
 	defer c.close()
-	run := &deliveryRun{change: c, delivery: d, outcomes: make([]store.Outcome, len(d.Targets)), accounts: make([]*account, len(d.Targets))}
+	run := &deliveryRun{change: c, delivery: d, also: also, outcomes: make([]store.Outcome, len(d.Targets)), accounts: make([]*account, len(d.Targets))}
 	defer run.release()
-	if possible, err := run.acquire(); err != nil || possible == 0 {
-		return run.outcomes, err
+	if possible, err := run.acquire(); err != nil {
+		return nil, err
+	} else if possible == 0 {
+		return run.outcomes, run.commit()
 	}
 	if err := run.putBody(); err != nil {
 		return nil, err
@@ -66,6 +75,7 @@ func (s *Store) deliver(d *store.Delivery) ([]store.Outcome, error) {
 type deliveryRun struct {
 	*change
 	delivery *store.Delivery
+	also     func(*kv.Batch, []store.Outcome) error
 	outcomes []store.Outcome
 	// accounts are the targets', nil where there is none to be had.
 	accounts []*account
@@ -221,13 +231,33 @@ func (r *deliveryRun) giveUp() {
 }
 
 func (r *deliveryRun) commit() error {
-	if r.references > 0 {
-		if r.references > 1 {
-			r.batch.Set(r.store.space, key1(rowReferences, r.body.id), binary.AppendUvarint(nil, uint64(r.references)))
-		}
-		return r.change.commit()
+	if r.references == 0 {
+		return r.commitOthers()
 	}
+	if r.references > 1 {
+		r.batch.Set(r.store.space, key1(rowReferences, r.body.id), binary.AppendUvarint(nil, uint64(r.references)))
+	}
+	if r.also != nil {
+		if err := r.also(r.batch, r.outcomes); err != nil {
+			return err
+		}
+	}
+	return r.change.commit()
+}
+
+// commitOthers ends a delivery that no target took.
+func (r *deliveryRun) commitOthers() error {
 	r.unlock()
+	if r.also != nil {
+		batch := r.store.db.Batch(256)
+		defer batch.Close()
+		if err := r.also(batch, r.outcomes); err != nil {
+			return err
+		}
+		if !batch.Empty() {
+			return batch.Commit()
+		}
+	}
 	for _, outcome := range r.outcomes {
 		if outcome.Duplicate {
 			// The delivery that was first may still be on its way to the disk.

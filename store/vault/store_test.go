@@ -409,6 +409,49 @@ func TestFailedLog(t *testing.T) {
 	}
 }
 
+func TestDeliverWithRowsOfAnotherRoom(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	s := open(t, fs, "db", Options{})
+	queue, err := s.db.Space("queue")
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := errors.New("refused")
+	send := func(id, mailbox string, also error) ([]store.Outcome, error) {
+		return s.DeliverWith(context.Background(), &store.Delivery{ID: id, Content: zeros(9), Targets: []store.Target{{Owner: store.Owner{User: "alice"}, Mailbox: mailbox}}},
+			func(batch *kv.Batch, outcomes []store.Outcome) error {
+				batch.Set(queue, []byte(id), fmt.Append(nil, outcomes[0].UID, outcomes[0].Duplicate, outcomes[0].Err != nil))
+				return also
+			})
+	}
+	for _, step := range []struct {
+		id, mailbox string
+		also        error
+	}{{"1", store.Inbox, nil}, {"2", "none", nil}, {"3", store.Inbox, refused}, {"1", store.Inbox, nil}, {"4", strings.Repeat("x", maxNameLen+1), nil}} {
+		if _, err := send(step.id, step.mailbox, step.also); !errors.Is(err, step.also) {
+			t.Errorf("%+v: %v", step, err)
+		}
+	}
+	after := fs.CrashClone(vfs.CrashCloneCfg{})
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, after, "db", Options{})
+	defer s.Close()
+	consistent(t, s.Store)
+	if queue, err = s.db.Space("queue"); err != nil {
+		t.Fatal(err)
+	}
+	for id, want := range map[string]string{"1": "1 true false", "2": "0 false true", "3": "", "4": "0 false true"} {
+		if got, err := s.db.Get(queue, nil, []byte(id)); string(got) != want || (want == "") != errors.Is(err, kv.ErrNotFound) {
+			t.Errorf("row %s of the queue: %q, %v; want %q", id, got, err, want)
+		}
+	}
+	if view, err := inboxOf(t, s, "alice").View(context.Background()); err != nil || view.Len() != 1 {
+		t.Errorf("%d messages, %v", view.Len(), err)
+	}
+}
+
 func TestEntriesLeaveMemory(t *testing.T) {
 	s := open(t, vfs.NewMem(), "db", Options{})
 	defer s.Close()
