@@ -46,6 +46,8 @@ var sameFloor = map[[2]string]bool{
 	{"mta/deliver", "mta/route"}: true,
 	{"mta/policy", "mta/route"}:  true,
 	{"account", "table"}:         true,
+	// LMTP is SMTP's session in another form.
+	{"server/lmtpd", "server/smtpd"}: true,
 }
 
 const (

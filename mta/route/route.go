@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"postilion/config/postfix"
@@ -110,7 +111,7 @@ func New(view *postfix.View, options Options) *Router {
 	r.aliases = r.maps("alias_maps", true)
 	r.virtualAliases = r.maps("virtual_alias_maps", false)
 	r.virtualMailboxes = r.maps("virtual_mailbox_maps", false)
-	r.localRecipients = r.maps("local_recipient_maps", false)
+	r.localRecipients = r.localRecipientMaps()
 	r.relayRecipients = r.maps("relay_recipient_maps", false)
 	r.canonical = r.maps("canonical_maps", false)
 	r.senderCanonical = r.maps("sender_canonical_maps", false)
@@ -137,6 +138,16 @@ func (r *Router) maps(name string, aliases bool) maps {
 	m := maps{name: name, where: r.view.Where(name).String()}
 	for _, spec := range r.view.List(name) {
 		m.tables = append(m.tables, r.options.Open(spec, aliases))
+	}
+	return m
+}
+
+// localRecipientMaps reads local_recipient_maps, whose default holds the tables of alias_maps.
+func (r *Router) localRecipientMaps() maps {
+	m := maps{name: "local_recipient_maps", where: r.view.Where("local_recipient_maps").String()}
+	aliases := r.view.List("alias_maps")
+	for _, spec := range r.view.List("local_recipient_maps") {
+		m.tables = append(m.tables, r.options.Open(spec, slices.Contains(aliases, spec)))
 	}
 	return m
 }
