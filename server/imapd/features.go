@@ -58,6 +58,7 @@ func listFeatures(opt *Options) []feature {
 	list := []feature{
 		{capability: []string{"SASL-IR", "LOGIN-REFERRALS", "ID", "ENABLE", "IDLE"}},
 		basics(), mailboxes(), selecting(), listing(), statuses(), fetching(), storing(), searching(), copying(), idling(),
+		sorting(),
 		{capability: []string{"MULTIAPPEND"}},
 		appending(),
 		{capability: []string{"UNSELECT", "CHILDREN", "NAMESPACE", "UIDPLUS", "LIST-EXTENDED", "I18NLEVEL=1"}},
@@ -163,6 +164,7 @@ func (s *session) command(ctx context.Context, cmd *imap.Command) {
 			s.tagged(cmd, "BAD No mailbox selected")
 		}
 	default:
+		s.tellsNew = c.name == "NOOP" || c.name == "CHECK" || c.name == "IDLE"
 		c.run(s, ctx, cmd)
 	}
 	s.lastCommand, s.lastTime = cmd.Name, time.Now()

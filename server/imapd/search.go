@@ -88,7 +88,7 @@ func searching() feature {
 // esearch is RFC 4731 and RFC 5182.
 func esearch() feature {
 	return feature{
-		capability: []string{"ESEARCH", "SEARCHRES"},
+		capability: []string{"ESEARCH", "ESORT", "SEARCHRES"},
 		search: []searcher{{name: "$", make: func(q *query, _ *imap.SearchKey) matcher {
 			return q.inSet(imap.SeqSet{Saved: true}, true)
 		}}},
@@ -216,7 +216,7 @@ func (s *session) search(ctx context.Context, cmd *imap.Command, byUID bool) {
 	}
 	switch {
 	case !search.Return:
-		s.sendSearch(search, found, highest, byUID)
+		s.sendSearch("SEARCH", search, found, highest, byUID)
 	case search.Min || search.Max || search.All || search.Count || search.PartialFirst > 0 || search.Update:
 		s.sendESearch(cmd.Tag, search, found, highest, byUID)
 	}
@@ -280,8 +280,8 @@ func (s *session) saveResult(search *imap.Search, found []hit) {
 	}
 }
 
-func (s *session) sendSearch(search *imap.Search, found []hit, highest store.ModSeq, byUID bool) {
-	s.send("* SEARCH")
+func (s *session) sendSearch(name string, search *imap.Search, found []hit, highest store.ModSeq, byUID bool) {
+	s.send("* " + name)
 	for _, h := range found {
 		s.out = imap.AppendNumber(append(s.out, ' '), uint64(h.number(byUID)))
 		s.overflow()
@@ -330,9 +330,9 @@ func (s *session) sendESearch(tag string, search *imap.Search, found []hit, high
 }
 
 func appendHits(dst []byte, found []hit, byUID bool) []byte {
-	var set store.UIDSet
-	for _, h := range found {
-		set = set.Add(h.number(byUID))
+	numbers := make([]store.UID, len(found))
+	for i, h := range found {
+		numbers[i] = h.number(byUID)
 	}
-	return set.Append(dst)
+	return appendUIDs(dst, numbers)
 }

@@ -219,6 +219,9 @@ func (s *session) sync(ctx context.Context, how syncing) bool {
 		return true
 	}
 	now, err := b.box.View(ctx)
+	if err == nil {
+		now = s.withoutNew(now)
+	}
 	if err == nil && now.UIDNext() > b.view.UIDNext() && !b.readOnly {
 		now, err = s.takeRecent(ctx)
 	}

@@ -80,6 +80,8 @@ type session struct {
 	asked bool
 	// vanishedTold is true when the present command told VANISHED.
 	vanishedTold bool
+	// tellsNew is true in commands that tell of new mail under delay-newmail.
+	tellsNew bool
 }
 
 // enabled is what ENABLE and the CONDSTORE-enabling commands turned on.

@@ -274,6 +274,12 @@ func (tr *transcript) set(t *testing.T, words []string) {
 		switch w {
 		case "rev2":
 			o.IMAP4rev2, o.UTF8Accept = true, true
+		case "delay-newmail":
+			o.DelayNewMail = true
+		case "tb-lsub-flags":
+			o.TBLSubFlags = true
+		case "tb-extra-mailbox-sep":
+			o.TBExtraMailboxSep = true
 		case "objectid":
 			o.MailboxID = true
 		case "literal-":
