@@ -77,6 +77,9 @@ func listFeatures(opt *Options) []feature {
 	if opt.AppendLimit > 0 {
 		list = append(list, feature{capability: []string{"APPENDLIMIT=" + strconv.FormatInt(opt.AppendLimit, 10)}})
 	}
+	if opt.QuotaRoot != "" {
+		list = append(list, quota())
+	}
 	if opt.CreateSpecialUse {
 		list = append(list, feature{capability: []string{"CREATE-SPECIAL-USE"}})
 	}

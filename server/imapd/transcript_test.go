@@ -280,6 +280,10 @@ func (tr *transcript) set(t *testing.T, words []string) {
 			o.TBLSubFlags = true
 		case "tb-extra-mailbox-sep":
 			o.TBExtraMailboxSep = true
+		case "quota":
+			o.QuotaRoot = "User quota"
+			a, _ := tr.rig.store.Open(context.Background(), store.Owner{User: "alice"})
+			a.(*memAccount).limit = 10 << 10
 		case "objectid":
 			o.MailboxID = true
 		case "literal-":
