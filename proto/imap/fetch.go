@@ -148,10 +148,20 @@ func baseFetch() []FetchSpec {
 		return nil
 	}
 	return []FetchSpec{
-		{Name: "UID"}, {Name: "FLAGS"}, {Name: "INTERNALDATE"}, {Name: "RFC822.SIZE"}, {Name: "ENVELOPE"}, {Name: "BODYSTRUCTURE"}, {Name: "BODY"},
-		{Name: "RFC822.HEADER"}, {Name: "RFC822", Parse: sees}, {Name: "RFC822.TEXT", Parse: sees},
-		{Name: "EMAILID"}, {Name: "THREADID"},
-		{Name: "BODY[", Parse: body(false)}, {Name: "BODY.PEEK[", Parse: body(true)},
+		{Name: "UID"},
+		{Name: "FLAGS"},
+		{Name: "INTERNALDATE"},
+		{Name: "RFC822.SIZE"},
+		{Name: "ENVELOPE"},
+		{Name: "BODYSTRUCTURE"},
+		{Name: "BODY"},
+		{Name: "RFC822.HEADER"},
+		{Name: "RFC822", Parse: sees},
+		{Name: "RFC822.TEXT", Parse: sees},
+		{Name: "EMAILID"},
+		{Name: "THREADID"},
+		{Name: "BODY[", Parse: body(false)},
+		{Name: "BODY.PEEK[", Parse: body(true)},
 	}
 }
 

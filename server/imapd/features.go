@@ -58,7 +58,7 @@ func listFeatures(opt *Options) []feature {
 	list := []feature{
 		{capability: []string{"SASL-IR", "LOGIN-REFERRALS", "ID", "ENABLE", "IDLE"}},
 		basics(), mailboxes(), selecting(), listing(), statuses(), fetching(), storing(), searching(), copying(), idling(),
-		sorting(),
+		sorting(), threading(),
 		{capability: []string{"MULTIAPPEND"}},
 		appending(),
 		{capability: []string{"UNSELECT", "CHILDREN", "NAMESPACE", "UIDPLUS", "LIST-EXTENDED", "I18NLEVEL=1"}},

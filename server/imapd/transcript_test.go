@@ -302,7 +302,8 @@ func (tr *transcript) set(t *testing.T, words []string) {
 			}
 		case "auto":
 			tr.rig.mail.settings = []MailboxSetting{
-				{Name: "Drafts", Auto: AutoSubscribe, SpecialUse: `\Drafts`}, {Name: "Sent", Auto: AutoYes, SpecialUse: `\Sent`},
+				{Name: "Drafts", Auto: AutoSubscribe, SpecialUse: `\Drafts`},
+				{Name: "Sent", Auto: AutoYes, SpecialUse: `\Sent`},
 				{Name: "Junk", SpecialUse: `\Junk`},
 			}
 		default:
