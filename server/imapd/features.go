@@ -62,7 +62,7 @@ func listFeatures(opt *Options) []feature {
 		{capability: []string{"MULTIAPPEND"}},
 		appending(),
 		{capability: []string{"UNSELECT", "CHILDREN", "NAMESPACE", "UIDPLUS", "LIST-EXTENDED", "I18NLEVEL=1"}},
-		condstore(), qresync(), esearch(), within(),
+		condstore(), qresync(), esearch(), within(), searchContexts(),
 		{capability: []string{"LIST-STATUS"}},
 		binary(), moving(), preview(),
 		{capability: []string{"STATUS=SIZE"}},

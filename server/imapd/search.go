@@ -205,7 +205,12 @@ func (s *session) search(ctx context.Context, cmd *imap.Command, byUID bool) {
 	if s.enabled.rev2 && !search.Return {
 		search.Return, search.All = true, true
 	}
-	found, highest, err := s.findMessages(ctx, search)
+	var found []hit
+	var highest store.ModSeq
+	match, err := s.matcher(search)
+	if err == nil {
+		found, highest, err = s.matching(ctx, match)
+	}
 	how := syncing{keepExpunged: !byUID, uid: byUID}
 	if err != nil {
 		s.fail(ctx, cmd, err, place{})
@@ -221,7 +226,7 @@ func (s *session) search(ctx context.Context, cmd *imap.Command, byUID bool) {
 		s.sendESearch(cmd.Tag, search, found, highest, byUID)
 	}
 	if search.Update {
-		s.untagged(`NO [NOUPDATE "` + cmd.Tag + `"] Updates of search results are not available.`)
+		s.keepUpdated(cmd.Tag, byUID, match, found)
 	}
 	s.finishWith(ctx, cmd, "OK Search completed.", how)
 }
@@ -241,12 +246,23 @@ func (h hit) number(byUID bool) store.UID {
 }
 
 func (s *session) findMessages(ctx context.Context, search *imap.Search) ([]hit, store.ModSeq, error) {
-	q := &query{s: s, search: search, now: time.Now()}
-	match, _, err := q.compile(&search.Key)
+	match, err := s.matcher(search)
 	if err != nil {
 		return nil, 0, err
 	}
+	return s.matching(ctx, match)
+}
+
+func (s *session) matcher(search *imap.Search) (matcher, error) {
+	q := &query{s: s, search: search, now: time.Now()}
+	match, _, err := q.compile(&search.Key)
+	return match, err
+}
+
+// matching returns the messages that match and their highest mod-sequence.
+func (s *session) matching(ctx context.Context, match matcher) ([]hit, store.ModSeq, error) {
 	m := &candidate{fetch{s: s, ctx: ctx}}
+	var err error
 	if m.view, err = s.box.box.View(ctx); err != nil {
 		return nil, 0, err
 	}

@@ -25,6 +25,7 @@ type selected struct {
 	toldRecent   int
 	toldKeywords int
 	cancel       func()
+	contexts     []*searchContext
 }
 
 // length is the number of messages that the client counts.
@@ -261,6 +262,9 @@ func (s *session) sync(ctx context.Context, how syncing) bool {
 	if recent := b.countRecent(); recent != b.toldRecent && !s.enabled.rev2 {
 		s.tellNumber(recent, "RECENT")
 		b.toldRecent = recent
+	}
+	if b.contexts != nil && now != old {
+		s.updateContexts(ctx)
 	}
 	return true
 }
