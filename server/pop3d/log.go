@@ -9,7 +9,7 @@ import (
 
 // peer is the part of a login line that says who and from where.
 func (s *session) peer() string {
-	user := s.name
+	user := s.tried
 	if s.user != nil {
 		user = s.user.Name
 	}
@@ -33,7 +33,7 @@ func (s *session) peer() string {
 }
 
 func (s *session) logLogin() {
-	s.log.Info("Login: "+s.peer(), "user", s.user.Name, "method", s.method, "rip", s.client.Remote.Addr().String())
+	s.log.Info("Login: "+s.peer(), "method", s.method, "rip", s.client.Remote.Addr().String())
 	s.log = s.opt.Log.With("program", "pop3", "user", s.user.Name, "session", s.client.Session)
 }
 

@@ -125,7 +125,7 @@ func (s *session) stls(ctx context.Context, _ *pop3.Command) {
 		s.log.Warn("input in clear behind STLS dropped: " + s.peer())
 	}
 	s.dec.Discard()
-	s.name = ""
+	s.name, s.tried = "", ""
 	s.ok("Begin TLS negotiation now.")
 	s.flush()
 	if !s.ended {
@@ -155,6 +155,7 @@ func (s *session) userCommand(_ context.Context, cmd *pop3.Command) {
 		return
 	}
 	s.name = string(cmd.Args)
+	s.tried = s.name
 	s.ok("")
 }
 
@@ -185,12 +186,10 @@ func (s *session) apop(ctx context.Context, cmd *pop3.Command) {
 		s.fail("Invalid parameters.")
 		return
 	}
-	s.method = "APOP"
+	s.method, s.tried = "APOP", name
 	s.throttle(ctx, false)
 	user, err := s.opt.Auth.APOP(ctx, s.client, name, s.banner, strings.ToLower(digest))
-	s.name = name
 	s.proved(ctx, user, err)
-	s.name = ""
 }
 
 func (s *session) throttle(ctx context.Context, failed bool) {
@@ -317,7 +316,7 @@ func (s *session) proved(ctx context.Context, user *account.User, err error) {
 func (s *session) enter(ctx context.Context, user *account.User) {
 	s.user = user
 	if !s.srv.loggedIn(s) {
-		s.log.Info("Maximum number of connections from user+IP exceeded: "+s.peer(), "user", user.Name)
+		s.log.Info("Maximum number of connections from user+IP exceeded: " + s.peer())
 		s.stop("[IN-USE] Maximum number of connections from user+IP exceeded (mail_max_userip_connections="+strconv.Itoa(s.opt.MaxUserIP)+")",
 			"Too many connections of the user")
 		s.user = nil

@@ -66,14 +66,14 @@ type session struct {
 	kicked chan struct{}
 	once   sync.Once
 
-	// name is what USER gave, banner the timestamp for APOP.
-	name, banner string
-	user         *account.User
-	method       string
-	attempts     int
-	began        time.Time
-	bad          int
-	implicit     bool
+	// name is what USER gave, tried the last name that a proof was for, banner the timestamp for APOP.
+	name, tried, banner string
+	user                *account.User
+	method              string
+	attempts            int
+	began               time.Time
+	bad                 int
+	implicit            bool
 
 	mail    store.Account
 	box     store.Mailbox
