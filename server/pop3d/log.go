@@ -42,6 +42,10 @@ func (s *session) logEnd() {
 	if s.reason == "" {
 		s.reason = reasonClosed
 	}
+	if s.surplus {
+		s.log.Info("Disconnected: " + s.reason + ": " + s.peer())
+		return
+	}
 	if s.user == nil {
 		secs := int(time.Since(s.began).Seconds())
 		attempts := fmt.Sprintf("no auth attempts in %d secs", secs)
@@ -67,7 +71,7 @@ func (s *session) statistics() string {
 		marked = 0
 	}
 	if s.opt.LogoutFormat == defaultLogoutFormat {
-		return fmt.Sprintf("top=%d/%d, retr=%d/%d, del=%d/%d, size=%d", c.tops, c.topBytes, c.retrievals, c.retrBytes, s.expunge, messages, total)
+		return fmt.Sprintf("top=%d/%d, retr=%d/%d, del=%d/%d, size=%d", c.tops, c.topBytes, c.retrievals, c.retrBytes, s.removed, messages, total)
 	}
 	values := map[string]string{"u": ""}
 	for _, v := range []struct {
@@ -80,7 +84,7 @@ func (s *session) statistics() string {
 		{"p", "top_bytes", c.topBytes},
 		{"r", "retr_count", int64(c.retrievals)},
 		{"b", "retr_bytes", c.retrBytes},
-		{"d", "deleted_count", int64(s.expunge)},
+		{"d", "deleted_count", int64(s.removed)},
 		{"m", "message_count", int64(messages)},
 		{"s", "message_bytes", total},
 		{"", "deleted_bytes", marked},

@@ -151,6 +151,7 @@ const plaintextText = "[AUTH] Plaintext authentication disallowed on non-secure 
 
 func (s *session) userCommand(_ context.Context, cmd *pop3.Command) {
 	if s.plaintextRefused() {
+		s.attempts++
 		s.fail(plaintextText)
 		return
 	}
@@ -162,6 +163,7 @@ func (s *session) userCommand(_ context.Context, cmd *pop3.Command) {
 func (s *session) pass(ctx context.Context, cmd *pop3.Command) {
 	switch {
 	case s.plaintextRefused():
+		s.attempts++
 		s.fail(plaintextText)
 		return
 	case s.name == "":
@@ -316,13 +318,15 @@ func (s *session) proved(ctx context.Context, user *account.User, err error) {
 func (s *session) enter(ctx context.Context, user *account.User) {
 	s.user = user
 	if !s.srv.loggedIn(s) {
-		s.log.Info("Maximum number of connections from user+IP exceeded: " + s.peer())
-		s.stop("[IN-USE] Maximum number of connections from user+IP exceeded (mail_max_userip_connections="+strconv.Itoa(s.opt.MaxUserIP)+")",
-			"Too many connections of the user")
+		text := "Maximum number of connections from user+IP exceeded (mail_max_userip_connections=" + strconv.Itoa(s.opt.MaxUserIP) + ")"
+		s.stop("[IN-USE] "+text, text)
+		s.surplus = true
 		s.user = nil
 		return
 	}
 	s.logLogin()
+	// pop3_logout_format counts what comes after the login.
+	s.count.in, s.count.out = int64(s.dec.Buffered()), -int64(len(s.out))
 	if s.opt.LockSession && !s.srv.lock(s) {
 		if !s.stopped() {
 			s.stop("[IN-USE] Mailbox is locked by another POP3 session.", "Couldn't lock POP3 session")

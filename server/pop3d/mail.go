@@ -97,6 +97,8 @@ func (s *session) index(n uint32) int {
 	return int(n - 1)
 }
 
+func (s *session) uid(n uint32) store.UID { return s.view.UID(s.index(n)) }
+
 func (s *session) entry(n uint32) store.Entry { return s.view.Entry(s.index(n)) }
 
 // message reads a command's only argument, the number of a message that is there.
@@ -163,7 +165,7 @@ func (s *session) rset(ctx context.Context, _ *pop3.Command) {
 	if s.opt.EnableLast {
 		var uids store.UIDSet
 		for n := uint32(1); n <= s.drop.Count(); n++ {
-			uids = uids.Add(s.entry(n).UID)
+			uids = uids.Add(s.uid(n))
 		}
 		if _, err := s.box.SetFlags(ctx, uids, store.FlagChange{Operation: store.RemoveFlags, Flags: store.FlagSeen}); err != nil {
 			s.log.Error("RSET: " + err.Error())
@@ -199,7 +201,7 @@ func (s *session) top(ctx context.Context, cmd *pop3.Command) {
 
 // fetch sends a message and returns the octets of the response without the dot that ends it, as Dovecot counts them.
 func (s *session) fetch(ctx context.Context, n uint32, stuffer *pop3.Stuffer) int64 {
-	body, err := s.box.Open(ctx, s.entry(n).UID)
+	body, err := s.box.Open(ctx, s.uid(n))
 	switch {
 	case errors.Is(err, store.ErrExpunged):
 		s.refuse(pop3.SyntaxError(fmt.Sprintf("Message %d expunged.", n)))
@@ -283,10 +285,10 @@ func (s *session) update(ctx context.Context) error {
 	}
 	for n := uint32(1); n <= drop.Count(); n++ {
 		if drop.ToFlag(n) {
-			seen = seen.Add(s.entry(n).UID)
+			seen = seen.Add(s.uid(n))
 		}
 		if s.quit && drop.Deleted(n) {
-			deleted = deleted.Add(s.entry(n).UID)
+			deleted = deleted.Add(s.uid(n))
 		}
 	}
 	err := s.write(ctx, seen, deleted)
@@ -306,13 +308,15 @@ func (s *session) write(ctx context.Context, seen, deleted store.UIDSet) error {
 	if len(deleted) == 0 {
 		return nil
 	}
+	var err error
 	if s.opt.DeleteFlags {
-		_, err := s.box.SetFlags(ctx, deleted, store.FlagChange{Operation: store.AddFlags, Keywords: []string{s.opt.DeletedFlag}})
+		_, err = s.box.SetFlags(ctx, deleted, store.FlagChange{Operation: store.AddFlags, Keywords: []string{s.opt.DeletedFlag}})
+	} else {
+		_, err = s.box.Expunge(ctx, deleted, false)
+	}
+	if err != nil {
 		return err
 	}
-	if _, err := s.box.Expunge(ctx, deleted, false); err != nil {
-		return err
-	}
-	s.expunge, _ = s.drop.Marked()
+	s.removed, _ = s.drop.Marked()
 	return nil
 }

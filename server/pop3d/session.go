@@ -84,7 +84,8 @@ type session struct {
 	drop    *pop3.Maildrop
 	renamed map[uint32]string
 	quit    bool
-	expunge uint32
+	// removed counts the messages that QUIT expunged or flagged.
+	removed uint32
 	count   counters
 }
 

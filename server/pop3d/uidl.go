@@ -119,7 +119,7 @@ func (s *session) appendUIDL(ctx context.Context, n uint32) error {
 			return nil
 		}
 	}
-	uid := uint32(s.entry(n).UID)
+	uid := uint32(s.uid(n))
 	if s.opt.UIDLFormat == defaultUIDLFormat {
 		s.out = appendHex(appendHex(s.out, uid), s.view.UIDValidity())
 		return nil
@@ -161,7 +161,7 @@ func appendHex(dst []byte, value uint32) []byte {
 
 // xuidl returns the value of the message's X-UIDL field, "" for none that can be used.
 func (s *session) xuidl(ctx context.Context, n uint32) (string, error) {
-	body, err := s.box.Open(ctx, s.entry(n).UID)
+	body, err := s.box.Open(ctx, s.uid(n))
 	if err != nil {
 		return "", err
 	}
