@@ -282,7 +282,7 @@ func (d *disk) lock(ctx context.Context, path string, timeout time.Duration, own
 	}
 	name := path + ".lock"
 	deadline := time.Now().Add(timeout)
-	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
+	for wait := time.Millisecond; ; wait = min(2*wait, 8*time.Millisecond) {
 		mine, err := makeLock(name, owner)
 		if err == nil {
 			return func() {
