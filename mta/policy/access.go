@@ -105,25 +105,56 @@ func (e *evaluation) accessMailKeys(t table.Table, address string, about subject
 		return found{}
 	}
 	local, domain := address[:at], address[at+1:]
-	if f := e.access(t, address, false, about); f.ok {
+	if f := e.accessLocal(t, local, "@"+domain, false, about); f.ok {
 		return f
 	}
 	base, _, extended := e.rules.router.SplitExtension(local)
 	if extended {
-		if f := e.access(t, base+"@"+domain, true, about); f.ok {
+		if f := e.accessLocal(t, base, "@"+domain, true, about); f.ok {
 			return f
 		}
 	}
 	if f := e.accessDomain(t, domain, true, about); f.ok {
 		return f
 	}
-	if f := e.access(t, local+"@", true, about); f.ok {
+	if f := e.accessLocal(t, local, "@", true, about); f.ok {
 		return f
 	}
 	if extended {
-		return e.access(t, base+"@", true, about)
+		return e.accessLocal(t, base, "@", true, about)
 	}
 	return found{}
+}
+
+// accessLocal asks for a local part with what stands behind it, in quotes first when it needs them.
+func (e *evaluation) accessLocal(t table.Table, local, rest string, partial bool, about subject) found {
+	if quoted := quoteLocal(local); quoted != local {
+		if f := e.access(t, quoted+rest, partial, about); f.ok {
+			return f
+		}
+	}
+	return e.access(t, local+rest, partial, about)
+}
+
+// quoteLocal gives the form that a local part has in a message (RFC 5322 section 3.4.1).
+func quoteLocal(local string) string {
+	atom := local != "" && local[0] != '.' && local[len(local)-1] != '.' && !strings.Contains(local, "..")
+	for i := 0; atom && i < len(local); i++ {
+		c := local[i]
+		atom = c > ' ' && c != 0x7f && strings.IndexByte(`()<>@,;:\"[]`, c) < 0
+	}
+	if atom {
+		return local
+	}
+	b := make([]byte, 0, len(local)+4)
+	b = append(b, '"')
+	for i := range len(local) {
+		if c := local[i]; c == '"' || c == '\\' || c == '\r' {
+			b = append(b, '\\')
+		}
+		b = append(b, local[i])
+	}
+	return string(append(b, '"'))
 }
 
 // act does what the right-hand side of an access table says.
@@ -312,28 +343,19 @@ func fitStatus(status, class string) string {
 	if len(status) < 5 || status[1:4] != ".1." {
 		return status
 	}
-	detail := status[4:]
+	// fitting has the detail for each detail from 0 to 8; others become 0.
+	fitting := ""
 	switch class {
 	case senderClass:
-		switch detail {
-		case "1":
-			return status[:4] + "7"
-		case "2":
-			return status[:4] + "8"
-		case "3":
-			return status[:4] + "7"
-		case "4", "5", "6":
-			return status[:4] + "0"
-		}
-		return status
+		fitting = "078770778"
 	case recipientClass:
-		switch detail {
-		case "7":
-			return status[:4] + "3"
-		case "8":
-			return status[:4] + "2"
-		}
-		return status
+		fitting = "012345632"
+	default:
+		return status[:1] + ".0.0"
 	}
-	return status[:1] + ".0.0"
+	detail := byte('0')
+	if n := status[4] - '0'; len(status) == 5 && int(n) < len(fitting) {
+		detail = fitting[n]
+	}
+	return status[:4] + string(detail)
 }

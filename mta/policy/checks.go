@@ -238,6 +238,21 @@ func rejectUnauthDestination(e *evaluation, _ subject) verdict {
 	return e.refuseRelay(e.rules.codes.relay, "5.7.1")
 }
 
+// checkRelayDomains is how Postfix before 2.2 kept relays closed.
+func checkRelayDomains(e *evaluation, about subject) verdict {
+	e.warn("support for restriction \"check_relay_domains\" will be removed from %s; use \"reject_unauth_destination\" instead", e.rules.view.String("mail_name"))
+	if e.session.Recipient == "" {
+		return dunno
+	}
+	switch result, err := e.destination(); {
+	case err != nil:
+		return e.lookupError(e.session.Recipient, err)
+	case result == permit:
+		return permit
+	}
+	return e.reject(e.rules.codes.relay, "5.7.1", "<%s>: %s rejected: Relay access denied", about.name, about.class)
+}
+
 func deferUnauthDestination(e *evaluation, _ subject) verdict {
 	return e.refuseRelay(e.rules.codes.relay-100, "4.7.1")
 }

@@ -392,9 +392,38 @@ func mailAddress(text string) (netip.Addr, error) {
 	if v6 {
 		text = text[5:]
 	}
-	address, err := netip.ParseAddr(text)
-	if err != nil || address.Zone() != "" || address.Is4() == v6 {
+	address, ok := parseAddress(text)
+	if !ok || address.Is4() == v6 {
 		return netip.Addr{}, errNoAddress
 	}
 	return address, nil
+}
+
+// parseAddress reads a network address without brackets. Zeros in front of an octet are let pass, as in valid_hostaddr(3); a first octet of 0 is not.
+func parseAddress(text string) (netip.Addr, bool) {
+	if strings.IndexByte(text, ':') >= 0 {
+		address, err := netip.ParseAddr(text)
+		return address, err == nil && address.Zone() == ""
+	}
+	var octets [4]byte
+	n, digits, at := 0, 0, 0
+	for i := range len(text) {
+		switch c := text[i]; {
+		case c >= '0' && c <= '9':
+			n, digits = n*10+int(c-'0'), digits+1
+			if n > 255 {
+				return netip.Addr{}, false
+			}
+		case c == '.' && digits > 0 && at < 3:
+			octets[at] = byte(n)
+			n, digits, at = 0, 0, at+1
+		default:
+			return netip.Addr{}, false
+		}
+	}
+	if at != 3 || digits == 0 || octets[0] == 0 {
+		return netip.Addr{}, false
+	}
+	octets[3] = byte(n)
+	return netip.AddrFrom4(octets), true
 }

@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"net/netip"
 	"strings"
 
 	"golang.org/x/net/idna"
@@ -52,8 +51,8 @@ func ValidHostname(name string) bool {
 
 // isAddress tells whether a text is a network address without brackets.
 func isAddress(text string) bool {
-	address, err := netip.ParseAddr(text)
-	return err == nil && address.Zone() == ""
+	_, ok := parseAddress(text)
+	return ok
 }
 
 // trimDot takes off one dot at the end, but not of two.

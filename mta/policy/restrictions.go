@@ -36,8 +36,10 @@ func plainRestriction(name string) func(*evaluation, subject) verdict {
 		return permitMXBackup
 	case "permit_naked_ip_address":
 		return permitNakedAddress
-	case "reject_unauth_destination", "check_relay_domains":
+	case "reject_unauth_destination":
 		return rejectUnauthDestination
+	case "check_relay_domains":
+		return checkRelayDomains
 	case "defer_unauth_destination":
 		return deferUnauthDestination
 	case "reject_unauth_pipelining":

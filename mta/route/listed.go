@@ -109,7 +109,7 @@ func (r *Router) listedIn(ctx context.Context, m *maps, result *Resolution, list
 	return listing, nil
 }
 
-// isSpecialLocal tells of names that local delivery accepts without a table: the sender of probes and of notices to the postmaster.
+// isSpecialLocal tells of names that are accepted without a table: the postmaster, and the senders of notices and probes.
 func (r *Router) isSpecialLocal(local string) bool {
-	return strings.EqualFold(local, r.view.String("double_bounce_sender"))
+	return strings.EqualFold(local, "postmaster") || strings.EqualFold(local, "mailer-daemon") || strings.EqualFold(local, r.view.String("double_bounce_sender"))
 }
