@@ -74,6 +74,8 @@ type session struct {
 	began               time.Time
 	bad                 int
 	implicit            bool
+	// surplus marks a session beyond those that its user may have.
+	surplus bool
 
 	mail    store.Account
 	box     store.Mailbox
