@@ -176,6 +176,8 @@ func (b *builder) mailboxHalf() error {
 		switch protocol {
 		case "imap", "imaps":
 			err = b.imapEndpoints()
+		case "pop3", "pop3s":
+			err = b.pop3Endpoints()
 		case "lmtp":
 			err = b.lmtpEndpoints()
 		case "none", "":
