@@ -1,0 +1,2 @@
+// Package check x.
+package check
