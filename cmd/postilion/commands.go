@@ -7,6 +7,7 @@ func commands() []command {
 	return []command{
 		quickstartCommand(),
 		serveCommand(),
+		explainCommand(),
 		helpCommand(),
 		versionCommand(),
 		manualCommand(),
