@@ -130,11 +130,19 @@ func destinations(found []deliver.Explained) []ExplainedDestination {
 	for _, d := range found {
 		to := ExplainedDestination{Recipient: d.Recipient, Delivery: d.Delivery}
 		for _, s := range d.Trace {
-			to.Steps = append(to.Steps, ExplainedStep{What: s.What, Where: s.Where, Result: s.Result})
+			to.Steps = append(to.Steps, ExplainedStep{What: s.What, Where: placeOf(s.Where), Result: s.Result})
 		}
 		list = append(list, to)
 	}
 	return list
+}
+
+// placeOf is "" for what a built-in default gave.
+func placeOf(where string) string {
+	if where == "(default)" {
+		return ""
+	}
+	return where
 }
 
 // transportNamed finds a service by its name, with or without /inet, or by what it is for.
@@ -230,7 +238,7 @@ func (x *Explanation) ask(ctx context.Context, checker policy.Checker, s *policy
 func explainStage(name string, d policy.Decision) ExplainedStage {
 	told := ExplainedStage{Stage: name, Warnings: d.Warnings, Reply: d.Reply}
 	for _, s := range d.Trace {
-		told.Steps = append(told.Steps, ExplainedStep{What: s.Restriction, Where: s.Where, Result: s.Result, Detail: s.Detail})
+		told.Steps = append(told.Steps, ExplainedStep{What: s.Restriction, Where: placeOf(s.Where), Result: s.Result, Detail: placeOf(s.Detail)})
 	}
 	for _, e := range d.Effects {
 		told.Effects = append(told.Effects, strings.TrimSpace(e.Kind+" "+e.Argument))

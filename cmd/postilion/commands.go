@@ -7,6 +7,8 @@ func commands() []command {
 	return []command{
 		quickstartCommand(),
 		serveCommand(),
+		initCommand(),
+		checkCommand(),
 		explainCommand(),
 		helpCommand(),
 		versionCommand(),
