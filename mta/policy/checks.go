@@ -197,9 +197,6 @@ func rejectNonFQDNAddress(e *evaluation, about subject) verdict {
 	at := strings.LastIndexByte(about.name, '@')
 	domain := about.name[at+1:]
 	if at < 0 {
-		if strings.EqualFold(about.name, "postmaster") {
-			return dunno
-		}
 		domain = ""
 	}
 	if strings.HasPrefix(domain, "[") || qualified(asciiDomain(trimDot(domain))) {
