@@ -28,11 +28,8 @@ import (
 // form says what a scheme's data is made of, for the encodings .hex and .b64.
 type form uint8
 
-const (
-	asText form = iota
-	// rawDigest data is text for a digest's octets.
-	rawDigest
-)
+// rawDigest data is text for a digest's octets; the zero form is the text itself.
+const rawDigest form = 1
 
 type scheme struct {
 	name     string
