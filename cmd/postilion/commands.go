@@ -12,6 +12,7 @@ func commands() []command {
 		completionCommand(),
 		dovecotCommand(),
 		doveconfCommand(),
+		doveadmCommand(),
 		postconfCommand(),
 		postmapCommand(),
 		postaliasCommand(),
