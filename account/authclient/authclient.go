@@ -28,6 +28,8 @@ const (
 	dialTime = 10 * time.Second
 	// replyTime is how long the server may think about a response, which includes its delay after failures.
 	replyTime = 100 * time.Second
+	// exchangeTime is how long the client may take to answer a challenge.
+	exchangeTime = 150 * time.Second
 	// maxIdle is how many connections are kept.
 	maxIdle = 16
 	// refresh is how long the list of mechanisms is used without being read again.
@@ -221,10 +223,15 @@ type exchange struct {
 	mechanism string
 	conn      *conn
 	id        uint32
+	// patience closes the connection of an exchange whose client does not go on.
+	patience *time.Timer
 }
 
-// Next implements account.Exchange. An exchange that is given up needs its context's end to free its connection.
+// Next implements account.Exchange.
 func (e *exchange) Next(ctx context.Context, response []byte) ([]byte, *account.User, error) {
+	if e.patience != nil {
+		e.patience.Stop()
+	}
 	request := dovecotauth.Request{Verb: dovecotauth.Continue, Response: response}
 	if first := e.conn == nil; first {
 		var err error
@@ -313,6 +320,8 @@ func (e *exchange) ask(ctx context.Context, request *dovecotauth.Request) (dovec
 // settle turns a reply into what it means.
 func (e *exchange) settle(reply *dovecotauth.Reply) ([]byte, *account.User, error) {
 	if reply.Outcome == dovecotauth.Challenge {
+		waiting := e.conn
+		e.patience = time.AfterFunc(exchangeTime, func() { _ = waiting.Close() })
 		return reply.Data, nil, nil
 	}
 	e.client.keep(e.conn)
