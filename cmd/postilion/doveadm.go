@@ -20,8 +20,10 @@ func doveadmCommand() command {
 			Description: "Works by the rules and in the form of Dovecot 2.3's doveadm(1). user and auth ask the passdbs and userdbs of the configuration themselves and need no server. " +
 				"The exit status is 67 for a user who does not exist, 77 for a login that fails, 75 for other failures.",
 			Options: []manual.Entry{
-				{Term: "-c FILE", Text: "the configuration file; without it " + doveadm.DefaultFile}, {Term: "-D", Text: "tell more"},
-				{Term: "-f FORMATTER", Text: "tab, table, flow, pager or json"}, {Term: "-o SETTING=VALUE", Text: "override a setting"},
+				{Term: "-c FILE", Text: "the configuration file; without it " + doveadm.DefaultFile},
+				{Term: "-D", Text: "tell more"},
+				{Term: "-f FORMATTER", Text: "tab, table, flow, pager or json"},
+				{Term: "-o SETTING=VALUE", Text: "override a setting"},
 			},
 			SeeAlso: []string{"doveconf(1)", "dovecot(1)"},
 		},
