@@ -171,9 +171,6 @@ func (b *builder) mailboxHalf() error {
 	if b.accounts, err = newAccounts(view, b.dovecotLog); err != nil {
 		return err
 	}
-	if err := b.noteAuthSockets(view); err != nil {
-		return err
-	}
 	if err := b.mailboxAgent(); err != nil {
 		return err
 	}

@@ -2,8 +2,11 @@ package service
 
 import (
 	"fmt"
+	"net/netip"
+	"strings"
 
 	"postilion/account"
+	"postilion/account/authclient"
 	"postilion/mta/policy"
 	"postilion/server/smtpd"
 	"postilion/table"
@@ -20,10 +23,21 @@ func (t *transport) policy() (policy.Checker, smtpd.Limits, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return rules, nil, nil
+	counts := policy.NewLimits(policy.LimitOptions{
+		View: t.view, Open: func(spec string) table.Table { return t.tables.get(spec, false) }, Warn: func(text string) { t.log.Warn(text) },
+	})
+	return rules, limits{counts}, nil
 }
 
 func (t *transport) program() string { return t.view.String("syslog_name") + "/smtpd" }
+
+// limits translates the server's events, which stand in the same order.
+type limits struct{ *policy.Limits }
+
+// Count implements smtpd.Limits.
+func (l limits) Count(kind smtpd.Event, name string, address netip.Addr) (int, bool) {
+	return l.Limits.Count(policy.Event(kind), name, address)
+}
 
 func (t *transport) names() smtpd.Names {
 	return &policy.Names{Resolver: t.builder.resolver, Warn: func(text string) { t.log.Warn(text, "program", t.program()) }}
@@ -43,5 +57,17 @@ func (t *transport) authenticator() (account.Authenticator, error) {
 	if t.builder.accounts != nil && t.builder.authSockets[t.socketName(socket)] {
 		return t.builder.accounts, nil
 	}
-	return nil, fmt.Errorf("%s: smtpd_sasl_path = %s is no socket of the dovecot.conf that is served with it", t.view.Where("smtpd_sasl_path"), path)
+	return t.foreignAuth(socket), nil
+}
+
+// foreignAuth asks another program's auth socket.
+func (t *transport) foreignAuth(socket string) account.Authenticator {
+	network, address := "unix", ""
+	name := t.socketName(socket)
+	if host, isInet := strings.CutPrefix(name, "inet:"); isInet {
+		network, address = "tcp", host
+	} else {
+		address = strings.TrimPrefix(name, "unix:")
+	}
+	return authclient.New(network, address, first(t.view.String("smtpd_sasl_service"), "smtp"), t.log)
 }

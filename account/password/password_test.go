@@ -86,7 +86,7 @@ func TestGenerateVerifies(t *testing.T) {
 		if ok, err := stored.Verify("joe@example.com", "pässword"); !ok || err != nil {
 			t.Errorf("%s: %v, %v", text, ok, err)
 		}
-		if ok, _ := stored.Verify("joe@example.com", "pässworD"); ok {
+		if ok, _ := stored.Verify("joe@example.com", "Pässword"); ok {
 			t.Errorf("%s takes a wrong password", text)
 		}
 	}
