@@ -229,7 +229,7 @@ func (e *evaluation) canDelegate(action, tableName string, about subject) bool {
 	case about.class == etrnClass:
 		e.warn("access table %s: action %s is unavailable in smtpd_etrn_restrictions", tableName, action)
 		return false
-	case !e.rules.delayReject && (about.class == clientClass || about.class == heloClass):
+	case e.stage == Connect || e.stage == Helo:
 		e.warn("access table %s: with smtpd_delay_reject=no, action %s is always skipped in %s or %s restrictions", tableName, action, clientClass, heloClass)
 		return false
 	}
