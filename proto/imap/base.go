@@ -98,8 +98,10 @@ func SaveDate() Extension {
 	return Extension{
 		Fetch: []FetchSpec{{Name: "SAVEDATE"}},
 		Search: []SearchSpec{
-			{Name: "SAVEDBEFORE", Parse: parseDateKey}, {Name: "SAVEDON", Parse: parseDateKey},
-			{Name: "SAVEDSINCE", Parse: parseDateKey}, {Name: "SAVEDATESUPPORTED"},
+			{Name: "SAVEDBEFORE", Parse: parseDateKey},
+			{Name: "SAVEDON", Parse: parseDateKey},
+			{Name: "SAVEDSINCE", Parse: parseDateKey},
+			{Name: "SAVEDATESUPPORTED"},
 		},
 	}
 }

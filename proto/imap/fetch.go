@@ -15,6 +15,8 @@ type FetchItem struct {
 	// length of 0.
 	Partial        bool
 	Offset, Length uint64
+	// Lazy is true when a PREVIEW that is not at hand need not be made.
+	Lazy bool
 	// Peek is true when fetching the item does not set \Seen.
 	Peek bool
 	// Label is what the response calls the item.
@@ -148,10 +150,20 @@ func baseFetch() []FetchSpec {
 		return nil
 	}
 	return []FetchSpec{
-		{Name: "UID"}, {Name: "FLAGS"}, {Name: "INTERNALDATE"}, {Name: "RFC822.SIZE"}, {Name: "ENVELOPE"}, {Name: "BODYSTRUCTURE"}, {Name: "BODY"},
-		{Name: "RFC822.HEADER"}, {Name: "RFC822", Parse: sees}, {Name: "RFC822.TEXT", Parse: sees},
-		{Name: "EMAILID"}, {Name: "THREADID"},
-		{Name: "BODY[", Parse: body(false)}, {Name: "BODY.PEEK[", Parse: body(true)},
+		{Name: "UID"},
+		{Name: "FLAGS"},
+		{Name: "INTERNALDATE"},
+		{Name: "RFC822.SIZE"},
+		{Name: "ENVELOPE"},
+		{Name: "BODYSTRUCTURE"},
+		{Name: "BODY"},
+		{Name: "RFC822.HEADER"},
+		{Name: "RFC822", Parse: sees},
+		{Name: "RFC822.TEXT", Parse: sees},
+		{Name: "EMAILID"},
+		{Name: "THREADID"},
+		{Name: "BODY[", Parse: body(false)},
+		{Name: "BODY.PEEK[", Parse: body(true)},
 	}
 }
 
@@ -295,7 +307,7 @@ func parseBinary(peek bool) func(*FetchParser, *FetchItem) error {
 	}
 }
 
-// parsePreview reads the modifier list of RFC 8970, of which LAZY changes nothing here.
+// parsePreview reads the modifier list of RFC 8970.
 func parsePreview(p *FetchParser, item *FetchItem) error {
 	if len(p.args) == 0 || p.args[0].Kind != List {
 		return nil
@@ -305,6 +317,7 @@ func parsePreview(p *FetchParser, item *FetchItem) error {
 		if !word.IsAtom("LAZY") && !word.IsAtom("FUZZY") && !word.IsAtom("LAZY=FUZZY") {
 			return SyntaxError("'" + string(word.Text) + "' is not a supported PREVIEW modifier")
 		}
+		item.Lazy = item.Lazy || !word.IsAtom("FUZZY")
 	}
 	p.args = p.args[1:]
 	return nil

@@ -88,7 +88,7 @@ func NewGrammar(extensions ...Extension) *Grammar {
 // Extensions returns the whole language after login.
 func Extensions() []Extension {
 	return []Extension{
-		Base(), Listing(), Condstore(), Binary(), ESearch(), Move(), Within(), SaveDate(), Preview(),
+		Base(), Listing(), Condstore(), Binary(), ESearch(), Move(), Within(), SaveDate(), Preview(), Sort(), Thread(), Context(), Quota(),
 	}
 }
 

@@ -205,10 +205,15 @@ func (p *SearchParser) text() ([]byte, error) {
 
 func baseSearch() []SearchSpec {
 	specs := []SearchSpec{
-		{Name: "NOT", Parse: parseNot}, {Name: "OR", Parse: parseOr}, {Name: "FUZZY", Parse: parseFuzzy},
-		{Name: "UID", Parse: parseUIDKey}, {Name: "HEADER", Parse: parseHeaderKey},
-		{Name: "KEYWORD", Parse: parseKeyword}, {Name: "UNKEYWORD", Parse: parseKeyword},
-		{Name: "LARGER", Parse: parseSize}, {Name: "SMALLER", Parse: parseSize},
+		{Name: "NOT", Parse: parseNot},
+		{Name: "OR", Parse: parseOr},
+		{Name: "FUZZY", Parse: parseFuzzy},
+		{Name: "UID", Parse: parseUIDKey},
+		{Name: "HEADER", Parse: parseHeaderKey},
+		{Name: "KEYWORD", Parse: parseKeyword},
+		{Name: "UNKEYWORD", Parse: parseKeyword},
+		{Name: "LARGER", Parse: parseSize},
+		{Name: "SMALLER", Parse: parseSize},
 	}
 	for _, name := range []string{"ALL", "ANSWERED", "DELETED", "DRAFT", "FLAGGED", "NEW", "OLD", "RECENT", "SEEN", "UNANSWERED", "UNDELETED", "UNDRAFT", "UNFLAGGED", "UNSEEN"} {
 		specs = append(specs, SearchSpec{Name: name})

@@ -27,6 +27,8 @@ type appendix struct {
 	drafts []store.Draft
 	held   []*spool.Content
 	size   int64
+	// utf8 is true when the last message stood in UTF8 (...), whose end comes with the next arguments (RFC 6855 section 4).
+	utf8 bool
 }
 
 // appendCommand is APPEND. The decoder stops at the literal of each message; its octets go to the spool and through the message parser as they
@@ -65,6 +67,13 @@ func (s *session) appendCommand(ctx context.Context, cmd *imap.Command) {
 		}
 		next := s.dec.Command()
 		args, literal = next.Args, next.Literal
+		if a.utf8 {
+			if len(args) == 0 || args[0].Kind != imap.List || len(args[0].List) > 0 {
+				err = imap.SyntaxError("Invalid arguments")
+				break
+			}
+			args = args[1:]
+		}
 	}
 	if s.ended {
 		return
@@ -140,6 +149,10 @@ func (s *session) appendOne(ctx context.Context, a *appendix, args []imap.Arg, l
 			return imap.SyntaxError("Invalid internal date")
 		}
 		args = args[1:]
+	}
+	a.utf8 = len(args) == 2 && args[0].IsAtom("UTF8") && args[1].Kind == imap.List && len(args[1].List) == 1 && s.opt.UTF8Accept
+	if a.utf8 {
+		args = args[1].List
 	}
 	if !literal || len(args) != 1 || args[0].Kind != imap.Pending {
 		return imap.SyntaxError("Invalid arguments")

@@ -12,7 +12,8 @@ import (
 // binary is RFC 3516.
 func binary() feature {
 	return feature{fetch: []fetcher{
-		{"BINARY[", fetchBinary}, {"BINARY.PEEK[", fetchBinary},
+		{"BINARY[", fetchBinary},
+		{"BINARY.PEEK[", fetchBinary},
 		{"BINARY.SIZE[", fetchBinarySize},
 	}}
 }

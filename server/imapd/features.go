@@ -58,10 +58,11 @@ func listFeatures(opt *Options) []feature {
 	list := []feature{
 		{capability: []string{"SASL-IR", "LOGIN-REFERRALS", "ID", "ENABLE", "IDLE"}},
 		basics(), mailboxes(), selecting(), listing(), statuses(), fetching(), storing(), searching(), copying(), idling(),
+		sorting(), threading(),
 		{capability: []string{"MULTIAPPEND"}},
 		appending(),
 		{capability: []string{"UNSELECT", "CHILDREN", "NAMESPACE", "UIDPLUS", "LIST-EXTENDED", "I18NLEVEL=1"}},
-		condstore(), qresync(), esearch(), within(),
+		condstore(), qresync(), esearch(), within(), searchContexts(),
 		{capability: []string{"LIST-STATUS"}},
 		binary(), moving(), preview(),
 		{capability: []string{"STATUS=SIZE"}},
@@ -75,6 +76,9 @@ func listFeatures(opt *Options) []feature {
 	}
 	if opt.AppendLimit > 0 {
 		list = append(list, feature{capability: []string{"APPENDLIMIT=" + strconv.FormatInt(opt.AppendLimit, 10)}})
+	}
+	if opt.QuotaRoot != "" {
+		list = append(list, quota())
 	}
 	if opt.CreateSpecialUse {
 		list = append(list, feature{capability: []string{"CREATE-SPECIAL-USE"}})
@@ -163,6 +167,7 @@ func (s *session) command(ctx context.Context, cmd *imap.Command) {
 			s.tagged(cmd, "BAD No mailbox selected")
 		}
 	default:
+		s.tellsNew = c.name == "NOOP" || c.name == "CHECK" || c.name == "IDLE"
 		c.run(s, ctx, cmd)
 	}
 	s.lastCommand, s.lastTime = cmd.Name, time.Now()

@@ -59,7 +59,8 @@ func fetching() feature {
 			{"ENVELOPE", fetchEnvelope},
 			{"BODY", func(f *fetch, _ *imap.FetchItem) error { return f.bodyStructure("BODY ", false) }},
 			{"BODYSTRUCTURE", func(f *fetch, _ *imap.FetchItem) error { return f.bodyStructure("BODYSTRUCTURE ", true) }},
-			{"BODY[", fetchSection}, {"BODY.PEEK[", fetchSection},
+			{"BODY[", fetchSection},
+			{"BODY.PEEK[", fetchSection},
 			{"RFC822", fetchSection},
 			{"RFC822.HEADER", func(f *fetch, item *imap.FetchItem) error {
 				header := *item

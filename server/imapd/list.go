@@ -371,12 +371,35 @@ func (s *session) lsub(ctx context.Context, cmd *imap.Command) {
 			s.fail(ctx, cmd, err, place{})
 			return
 		}
-		s.sendSubscribed(ns, subscribed, joinPatterns(q, ns))
+		missing, err := s.unselectable(ctx, ns, subscribed)
+		if err != nil {
+			s.fail(ctx, cmd, err, place{})
+			return
+		}
+		s.sendSubscribed(ns, subscribed, missing, joinPatterns(q, ns))
 	}
 	s.finish(ctx, cmd, "OK Lsub completed.")
 }
 
-func (s *session) sendSubscribed(ns *Namespace, subscribed []string, patterns []imap.Pattern) {
+// unselectable tells which subscribed names are no mailboxes, for clients that want to know it from LSUB (tb-lsub-flags).
+func (s *session) unselectable(ctx context.Context, ns *Namespace, subscribed []string) (map[string]bool, error) {
+	if !s.opt.TBLSubFlags || len(subscribed) == 0 {
+		return nil, nil
+	}
+	stored, err := ns.Account.List(ctx)
+	missing := make(map[string]bool, len(subscribed))
+	for _, name := range subscribed {
+		missing[name] = true
+	}
+	for _, l := range stored {
+		if l.Selectable {
+			delete(missing, l.Name)
+		}
+	}
+	return missing, err
+}
+
+func (s *session) sendSubscribed(ns *Namespace, subscribed []string, missing map[string]bool, patterns []imap.Pattern) {
 	slices.Sort(subscribed)
 	seen := map[string]bool{}
 	tell := func(name string, below bool) {
@@ -403,7 +426,7 @@ func (s *session) sendSubscribed(ns *Namespace, subscribed []string, patterns []
 	}
 	for _, name := range subscribed {
 		if matches(name) {
-			tell(name, false)
+			tell(name, missing[name])
 			continue
 		}
 		for up := parentOf(name); up != ""; up = parentOf(up) {

@@ -22,7 +22,14 @@ func (s *session) greet() {
 func (s *session) startTLS(ctx context.Context) bool {
 	conn := tls.Server(s.raw, s.opt.TLS())
 	_ = s.raw.SetDeadline(time.Now().Add(min(s.opt.LoginTimeout, time.Minute)))
-	if err := conn.HandshakeContext(ctx); err != nil {
+	if s.stopped() {
+		return false
+	}
+	err := conn.HandshakeContext(ctx)
+	if s.end.Load() != uint32(endNot) && err == nil {
+		err = context.Canceled
+	}
+	if err != nil {
 		s.ended = true
 		s.reason = "TLS handshaking: " + err.Error()
 		if s.end.Load() != 0 {
@@ -101,15 +108,15 @@ func (s *session) login(ctx context.Context, cmd *imap.Command) {
 	}
 	name, password := string(cmd.Args[0].Text), string(cmd.Args[1].Text)
 	s.method = "PLAIN"
-	s.throttle(ctx, false)
-	user, err := s.opt.Auth.Password(ctx, s.client, name, password)
+	s.throttle(false)
+	user, err := s.opt.Auth.Password(s.waiting, s.client, name, password)
 	s.proved(ctx, cmd, user, err)
 }
 
-func (s *session) throttle(ctx context.Context, failed bool) {
+func (s *session) throttle(failed bool) {
 	if s.opt.Throttle != nil {
 		s.flush()
-		s.opt.Throttle(ctx, s.client, failed)
+		s.opt.Throttle(s.waiting, s.client, failed)
 	}
 }
 
@@ -131,15 +138,15 @@ func (s *session) authenticate(ctx context.Context, cmd *imap.Command) {
 			}
 		}
 	}
-	s.throttle(ctx, false)
-	exchange, err := s.opt.Auth.Start(ctx, s.client, s.method)
+	s.throttle(false)
+	exchange, err := s.opt.Auth.Start(s.waiting, s.client, s.method)
 	if err != nil {
 		s.proved(ctx, cmd, nil, err)
 		return
 	}
 	kept := imap.Command{Tag: cmd.Tag, Name: cmd.Name}
 	for {
-		challenge, user, err := exchange.Next(ctx, response)
+		challenge, user, err := exchange.Next(s.waiting, response)
 		if err != nil || user != nil && challenge == nil {
 			s.proved(ctx, &kept, user, err)
 			return
@@ -210,7 +217,7 @@ func (s *session) proved(ctx context.Context, cmd *imap.Command, user *account.U
 		s.tagged(cmd, "NO [UNAVAILABLE] Temporary authentication failure.")
 	}
 	s.attempts++
-	s.throttle(ctx, true)
+	s.throttle(true)
 }
 
 // enter opens the user's mail and changes over to the commands of a user.

@@ -53,6 +53,8 @@ type Options struct {
 	LiteralMinus bool
 	// AppendLimit is the largest message APPEND takes; 0 is no limit. It is announced as APPENDLIMIT (RFC 7889).
 	AppendLimit int64
+	// QuotaRoot is the name of the quota root that imap_quota shows ("User quota"); "" turns QUOTA off. The limits are the store's.
+	QuotaRoot string
 	// MailboxID shows MAILBOXID and EMAILID (RFC 8474), which Dovecot 2.3 does not have.
 	MailboxID bool
 	// CreateSpecialUse keeps the use given with CREATE (RFC 6154), which Dovecot 2.3 accepts and forgets.

@@ -33,7 +33,12 @@ func preview() feature {
 	}
 }
 
-func fetchPreview(f *fetch, _ *imap.FetchItem) error {
+// fetchPreview is PREVIEW. No previews are kept, so a lazy one, which must not cost the reading of a body, is not known.
+func fetchPreview(f *fetch, item *imap.FetchItem) error {
+	if item.Lazy {
+		f.s.out = append(f.s.out, "PREVIEW NIL"...)
+		return nil
+	}
 	text, err := f.preview()
 	if err == nil {
 		f.s.out = imap.AppendString(append(f.s.out, "PREVIEW "...), text)

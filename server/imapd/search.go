@@ -88,7 +88,7 @@ func searching() feature {
 // esearch is RFC 4731 and RFC 5182.
 func esearch() feature {
 	return feature{
-		capability: []string{"ESEARCH", "SEARCHRES"},
+		capability: []string{"ESEARCH", "ESORT", "SEARCHRES"},
 		search: []searcher{{name: "$", make: func(q *query, _ *imap.SearchKey) matcher {
 			return q.inSet(imap.SeqSet{Saved: true}, true)
 		}}},
@@ -205,7 +205,12 @@ func (s *session) search(ctx context.Context, cmd *imap.Command, byUID bool) {
 	if s.enabled.rev2 && !search.Return {
 		search.Return, search.All = true, true
 	}
-	found, highest, err := s.findMessages(ctx, search)
+	var found []hit
+	var highest store.ModSeq
+	match, err := s.matcher(search)
+	if err == nil {
+		found, highest, err = s.matching(ctx, match)
+	}
 	how := syncing{keepExpunged: !byUID, uid: byUID}
 	if err != nil {
 		s.fail(ctx, cmd, err, place{})
@@ -216,12 +221,12 @@ func (s *session) search(ctx context.Context, cmd *imap.Command, byUID bool) {
 	}
 	switch {
 	case !search.Return:
-		s.sendSearch(search, found, highest, byUID)
+		s.sendSearch("SEARCH", search, found, highest, byUID)
 	case search.Min || search.Max || search.All || search.Count || search.PartialFirst > 0 || search.Update:
 		s.sendESearch(cmd.Tag, search, found, highest, byUID)
 	}
 	if search.Update {
-		s.untagged(`NO [NOUPDATE "` + cmd.Tag + `"] Updates of search results are not available.`)
+		s.keepUpdated(cmd.Tag, byUID, match, found)
 	}
 	s.finishWith(ctx, cmd, "OK Search completed.", how)
 }
@@ -241,12 +246,23 @@ func (h hit) number(byUID bool) store.UID {
 }
 
 func (s *session) findMessages(ctx context.Context, search *imap.Search) ([]hit, store.ModSeq, error) {
-	q := &query{s: s, search: search, now: time.Now()}
-	match, _, err := q.compile(&search.Key)
+	match, err := s.matcher(search)
 	if err != nil {
 		return nil, 0, err
 	}
+	return s.matching(ctx, match)
+}
+
+func (s *session) matcher(search *imap.Search) (matcher, error) {
+	q := &query{s: s, search: search, now: time.Now()}
+	match, _, err := q.compile(&search.Key)
+	return match, err
+}
+
+// matching returns the messages that match and their highest mod-sequence.
+func (s *session) matching(ctx context.Context, match matcher) ([]hit, store.ModSeq, error) {
 	m := &candidate{fetch{s: s, ctx: ctx}}
+	var err error
 	if m.view, err = s.box.box.View(ctx); err != nil {
 		return nil, 0, err
 	}
@@ -280,8 +296,8 @@ func (s *session) saveResult(search *imap.Search, found []hit) {
 	}
 }
 
-func (s *session) sendSearch(search *imap.Search, found []hit, highest store.ModSeq, byUID bool) {
-	s.send("* SEARCH")
+func (s *session) sendSearch(name string, search *imap.Search, found []hit, highest store.ModSeq, byUID bool) {
+	s.send("* " + name)
 	for _, h := range found {
 		s.out = imap.AppendNumber(append(s.out, ' '), uint64(h.number(byUID)))
 		s.overflow()
@@ -330,9 +346,9 @@ func (s *session) sendESearch(tag string, search *imap.Search, found []hit, high
 }
 
 func appendHits(dst []byte, found []hit, byUID bool) []byte {
-	var set store.UIDSet
-	for _, h := range found {
-		set = set.Add(h.number(byUID))
+	numbers := make([]store.UID, len(found))
+	for i, h := range found {
+		numbers[i] = h.number(byUID)
 	}
-	return set.Append(dst)
+	return appendUIDs(dst, numbers)
 }

@@ -25,6 +25,7 @@ type selected struct {
 	toldRecent   int
 	toldKeywords int
 	cancel       func()
+	contexts     []*searchContext
 }
 
 // length is the number of messages that the client counts.
@@ -219,6 +220,9 @@ func (s *session) sync(ctx context.Context, how syncing) bool {
 		return true
 	}
 	now, err := b.box.View(ctx)
+	if err == nil {
+		now = s.withoutNew(now)
+	}
 	if err == nil && now.UIDNext() > b.view.UIDNext() && !b.readOnly {
 		now, err = s.takeRecent(ctx)
 	}
@@ -258,6 +262,9 @@ func (s *session) sync(ctx context.Context, how syncing) bool {
 	if recent := b.countRecent(); recent != b.toldRecent && !s.enabled.rev2 {
 		s.tellNumber(recent, "RECENT")
 		b.toldRecent = recent
+	}
+	if b.contexts != nil && now != old {
+		s.updateContexts(ctx)
 	}
 	return true
 }

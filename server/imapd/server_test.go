@@ -444,3 +444,37 @@ func TestPythonImaplib(t *testing.T) {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
+
+// slowAuth takes until its context ends.
+type slowAuth struct{ testAuth }
+
+func (slowAuth) Password(ctx context.Context, _ account.Client, _, _ string) (*account.User, error) {
+	<-ctx.Done()
+	return nil, account.ErrUnavailable
+}
+
+func TestShutdownEndsWaitingForAProof(t *testing.T) {
+	r := newRig(t)
+	r.opt.Auth = slowAuth{}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	srv := New(r.opt)
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(ctx, listener) }()
+	p := dial(t, listener.Addr().String())
+	p.line()
+	p.write("a LOGIN alice pw\r\n")
+	time.Sleep(20 * time.Millisecond)
+	cancel()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("the server does not end")
+	}
+}

@@ -27,6 +27,8 @@ const (
 	// Dovecot's login process gives up at the third bad command, its imap process after twenty.
 	maxBadPrelogin = 3
 	maxBad         = 20
+	// lastWrite is how long a client is waited for that is told to go.
+	lastWrite = 2 * time.Second
 )
 
 // ending is why a session is told to end by others.
@@ -59,9 +61,12 @@ type session struct {
 	stranger *list.Element
 	counted  bool
 	// end and changed are set by other goroutines, which then wake the reader by its deadline.
-	end     atomic.Uint32
-	changed atomic.Bool
-	idling  atomic.Bool
+	end atomic.Uint32
+	// waiting is the context of what may take long on purpose before login; it ends when the session is told to.
+	waiting     context.Context
+	stopWaiting context.CancelFunc
+	changed     atomic.Bool
+	idling      atomic.Bool
 
 	user        *account.User
 	method      string
@@ -80,6 +85,8 @@ type session struct {
 	asked bool
 	// vanishedTold is true when the present command told VANISHED.
 	vanishedTold bool
+	// tellsNew is true in commands that tell of new mail under delay-newmail.
+	tellsNew bool
 }
 
 // enabled is what ENABLE and the CONDSTORE-enabling commands turned on.
@@ -104,6 +111,7 @@ func newSession(srv *Server, conn net.Conn, implicitTLS bool) *session {
 		Session: base64.StdEncoding.EncodeToString(id[:]),
 	}
 	s.client.Secured = s.trusted()
+	s.waiting, s.stopWaiting = context.WithCancel(context.Background())
 	s.log = srv.opt.Log.With("program", "imap-login", "session", s.client.Session)
 	s.dec = imap.NewDecoder(srv.prelogin, imap.Limits{Line: imap.PreloginLine, LineFatal: true, LiteralMinus: s.opt.LiteralMinus})
 	return s
@@ -137,6 +145,7 @@ func (s *session) serve(ctx context.Context) {
 	defer s.srv.leave(s)
 	defer s.close()
 	defer cancel()
+	defer s.stopWaiting()
 	defer func() {
 		if p := recover(); p != nil {
 			s.reason = "Internal error"
@@ -173,7 +182,9 @@ func (s *session) loop(ctx context.Context) {
 // kick ends the session from another goroutine.
 func (s *session) kick(why ending) {
 	s.end.CompareAndSwap(uint32(endNot), uint32(why))
-	_ = s.raw.SetReadDeadline(time.Unix(1, 0))
+	s.stopWaiting()
+	_ = s.raw.SetReadDeadline(pastDeadline)
+	_ = s.raw.SetWriteDeadline(time.Now().Add(lastWrite))
 }
 
 // read sends what there is to send and waits for input, giving back memory meanwhile. It returns false when the session is over or, while
@@ -270,7 +281,11 @@ func (s *session) flush() {
 		return
 	}
 	if !s.ended || s.reason != "Connection closed" {
-		_ = s.raw.SetWriteDeadline(time.Now().Add(s.opt.WriteTimeout))
+		timeout := s.opt.WriteTimeout
+		if s.end.Load() != uint32(endNot) {
+			timeout = lastWrite
+		}
+		_ = s.raw.SetWriteDeadline(time.Now().Add(timeout))
 		n, err := s.conn.Write(s.out)
 		s.count.out += int64(n)
 		if err != nil {

@@ -274,6 +274,16 @@ func (tr *transcript) set(t *testing.T, words []string) {
 		switch w {
 		case "rev2":
 			o.IMAP4rev2, o.UTF8Accept = true, true
+		case "delay-newmail":
+			o.DelayNewMail = true
+		case "tb-lsub-flags":
+			o.TBLSubFlags = true
+		case "tb-extra-mailbox-sep":
+			o.TBExtraMailboxSep = true
+		case "quota":
+			o.QuotaRoot = "User quota"
+			a, _ := tr.rig.store.Open(context.Background(), store.Owner{User: "alice"})
+			a.(*memAccount).limit = 10 << 10
 		case "objectid":
 			o.MailboxID = true
 		case "literal-":
@@ -292,7 +302,8 @@ func (tr *transcript) set(t *testing.T, words []string) {
 			}
 		case "auto":
 			tr.rig.mail.settings = []MailboxSetting{
-				{Name: "Drafts", Auto: AutoSubscribe, SpecialUse: `\Drafts`}, {Name: "Sent", Auto: AutoYes, SpecialUse: `\Sent`},
+				{Name: "Drafts", Auto: AutoSubscribe, SpecialUse: `\Drafts`},
+				{Name: "Sent", Auto: AutoYes, SpecialUse: `\Sent`},
 				{Name: "Junk", SpecialUse: `\Junk`},
 			}
 		default:

@@ -282,18 +282,11 @@ func (d *disk) lock(ctx context.Context, path string, timeout time.Duration, own
 	}
 	name := path + ".lock"
 	deadline := time.Now().Add(timeout)
-	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
-		file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, owner.file())
+	for wait := time.Millisecond; ; wait = min(2*wait, 8*time.Millisecond) {
+		mine, err := makeLock(name, owner)
 		if err == nil {
-			_, writeErr := file.WriteString(lockText)
-			err = errors.Join(writeErr, owner.give(name))
-			mine, statErr := file.Stat()
-			if err := errors.Join(err, statErr, file.Close()); err != nil {
-				_ = os.Remove(name)
-				return nil, kind(err)
-			}
 			return func() {
-				// Whoever took it for stale owns the name now.
+				// Whoever took it for abandoned owns the name now.
 				if info, err := os.Stat(name); err == nil && os.SameFile(info, mine) {
 					_ = os.Remove(name)
 				}
@@ -315,6 +308,22 @@ func (d *disk) lock(ctx context.Context, path string, timeout time.Duration, own
 		case <-time.After(wait):
 		}
 	}
+}
+
+// makeLock makes the lock file with what it says in one step, by a link, so that none is ever found that does not say whose it is.
+func makeLock(name string, owner ownership) (fs.FileInfo, error) {
+	temporary := name + "." + randomHex(8)
+	file, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, owner.file())
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = os.Remove(temporary) }()
+	_, writeErr := file.WriteString(lockText)
+	info, statErr := file.Stat()
+	if err := errors.Join(writeErr, statErr, owner.give(temporary), file.Close()); err != nil {
+		return nil, err
+	}
+	return info, os.Link(temporary, name)
 }
 
 // randomHex returns n random octets in hexadecimal.

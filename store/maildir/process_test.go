@@ -169,7 +169,8 @@ func TestTwoProcesses(t *testing.T) {
 	site := &crashSite{t: t}
 	one, two := startDeliverer(t, home, "a"), startDeliverer(t, home, "b")
 	uids := map[store.UID]string{}
-	for one.count() < 40 || two.count() < 40 {
+	for one.count() < 15 || two.count() < 15 {
+		time.Sleep(20 * time.Millisecond)
 		for _, line := range site.content(account, store.Inbox) {
 			var uid store.UID
 			var subject string

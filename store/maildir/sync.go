@@ -461,7 +461,7 @@ func (f *folder) nameLetters(letters string) error {
 	return f.writeLetters(missing)
 }
 
-// fresh files: takeIn adds the files that were not known, those of the UID list under their UIDs, the others in the order of their names.
+// takeIn adds the files that were not known, those of the UID list under their UIDs, the others in the order of their names.
 func (f *folder) takeIn(c *tx, files map[string]found, past *journal, fresh bool, before store.UID) error {
 	expunged := map[store.UID]bool{}
 	if fresh {

@@ -1,0 +1,85 @@
+package service
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"strings"
+
+	"postilion/account"
+	"postilion/config/dovecot"
+	"postilion/mta/deliver"
+	"postilion/server/pop3d"
+	"postilion/store"
+)
+
+// pop3Mail opens the account of the namespace that holds INBOX.
+type pop3Mail struct {
+	locations *locations
+	view      *dovecot.View
+}
+
+// Open implements pop3d.Mail.
+func (m *pop3Mail) Open(ctx context.Context, u *account.User) (store.Account, error) {
+	place, owner, err := m.locations.owner(u, inboxLocation(m.view))
+	if err != nil {
+		return nil, err
+	}
+	return place.Open(ctx, owner)
+}
+
+// inboxLocation is the location setting of the namespace with inbox = yes, "" for mail_location.
+func inboxLocation(view *dovecot.View) string {
+	sections := view.Sections("namespace")
+	for _, s := range sections {
+		if !s.Bool("disabled") && (s.Bool("inbox") || len(sections) == 1) {
+			return s.String("location")
+		}
+	}
+	return ""
+}
+
+// pop3Endpoints builds the POP3 server of a configuration and the sockets it serves.
+func (b *builder) pop3Endpoints() error {
+	view := b.dovecot.For(dovecot.Filter{Protocol: "pop3"})
+	locations, err := newLocations(b.stores, view)
+	if err != nil {
+		return err
+	}
+	tlsConfig, err := dovecotTLS(view, &b.certificates)
+	if err != nil {
+		return err
+	}
+	trusted, err := prefixes(view.List("login_trusted_networks"))
+	if err != nil {
+		return fmt.Errorf("%s: login_trusted_networks: %w", view.Where("login_trusted_networks"), err)
+	}
+	deletedFlag := view.String("pop3_deleted_flag")
+	deleteFlags := deletedFlag != "" && view.String("pop3_delete_type") != "expunge"
+	if deletedFlag == "" && view.String("pop3_delete_type") == "flag" {
+		return errors.New("pop3_delete_type=flag, but pop3_deleted_flag not set")
+	}
+	workarounds := view.List("pop3_client_workarounds")
+	options := pop3d.Options{
+		Auth: b.accounts, Mail: &pop3Mail{locations: locations, view: view}, Log: b.dovecotLog, Expand: expandMap,
+		Greeting: view.String("login_greeting"), Hostname: first(view.String("hostname"), deliver.Hostname()),
+		APOP:                 hasWord(strings.Fields(strings.ToLower(view.String("auth_mechanisms"))), "apop"),
+		DisablePlaintextAuth: view.Bool("disable_plaintext_auth") || view.String("ssl") == "required",
+		SSLRequired:          view.String("ssl") == "required",
+		Trusted:              trusted,
+		NoFlagUpdates:        view.Bool("pop3_no_flag_updates"), EnableLast: view.Bool("pop3_enable_last"),
+		ReuseXUIDL: view.Bool("pop3_reuse_xuidl"), LockSession: view.Bool("pop3_lock_session"),
+		UIDLFormat: view.String("pop3_uidl_format"), RenameDuplicates: view.String("pop3_uidl_duplicates") == "rename",
+		DeletedFlag: deletedFlag, DeleteFlags: deleteFlags,
+		OutlookNoNULs: hasWord(workarounds, "outlook-no-nuls"), OENSEndOfHeader: hasWord(workarounds, "oe-ns-eoh"),
+		LogoutFormat:   view.String("pop3_logout_format"),
+		MaxConnections: clientLimit(view, "pop3-login"), MaxUserIP: view.Int("mail_max_userip_connections"),
+	}
+	if tlsConfig != nil {
+		options.TLS = func() *tls.Config { return tlsConfig }
+	}
+	server := pop3d.New(options)
+	b.sessions = append(b.sessions, server.Sessions)
+	return b.loginEndpoints(view, "pop3", tlsConfig != nil, server.Serve, server.ServeTLS)
+}
