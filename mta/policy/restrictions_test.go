@@ -23,6 +23,7 @@ func greeting(name string) func(*Session) { return func(s *Session) { s.Helo = n
 func login(user, as string) func(*Session) {
 	return func(s *Session) { s.SASLUsername, s.Sender = user, as }
 }
+
 func unnamed(status NameStatus) func(*Session) {
 	return func(s *Session) {
 		s.ClientName, s.ReverseName, s.NameStatus, s.ReverseNameStatus = "unknown", "unknown", status, status
@@ -63,19 +64,28 @@ func TestRestrictions(t *testing.T) {
 			{greeting("a..b"), "501 5.5.2 <a..b>: Helo command rejected: Invalid name"},
 			{greeting("[300.1.1.1]"), "501 5.5.2 <[300.1.1.1]>: Helo command rejected: invalid ip address"},
 			{greeting("[IPv6:192.0.2.1]"), "501 5.5.2 <[IPv6:192.0.2.1]>: Helo command rejected: invalid ip address"},
-			{greeting("[010.1.1.1]"), ""}, {greeting("1.2.3.4."), ""}, {greeting("1-2.3"), ""}, {greeting("x_y"), ""},
+			{greeting("[010.1.1.1]"), ""},
+			{greeting("1.2.3.4."), ""},
+			{greeting("1-2.3"), ""},
+			{greeting("x_y"), ""},
 			{greeting("1.2"), "501 5.5.2 <1.2>: Helo command rejected: Invalid name"},
 			{greeting(""), ""},
 		}},
 		{"smtpd_helo_restrictions = reject_non_fqdn_helo_hostname, check_helo_access inline:{ {friend=OK} {evil.example=550 5.1.1 x} }, reject_unknown_helo_hostname", []try{
 			{greeting("friend"), "504 5.5.2 <friend>: Helo command rejected: need fully-qualified hostname"},
 			{greeting("evil.example"), "550 5.0.0 <evil.example>: Helo command rejected: x"},
-			{greeting("good.example"), ""}, {greeting("null.example"), ""}, {greeting("[192.0.2.1]"), ""},
+			{greeting("good.example"), ""},
+			{greeting("null.example"), ""},
+			{greeting("[192.0.2.1]"), ""},
 			{greeting("soft.example"), "450 4.7.1 <soft.example>: Helo command rejected: Host not found"},
 			{greeting("none.example"), "450 4.7.1 <none.example>: Helo command rejected: Host not found"},
 		}},
 		{"smtpd_sender_restrictions = reject_non_fqdn_sender, reject_unknown_sender_domain\nunknown_address_reject_code = 553", []try{
-			{from(""), ""}, {from("u@good.example"), ""}, {from("u@aonly.example"), ""}, {from("u@[192.0.2.1]"), ""}, {from("bob@mail.example.com"), ""},
+			{from(""), ""},
+			{from("u@good.example"), ""},
+			{from("u@aonly.example"), ""},
+			{from("u@[192.0.2.1]"), ""},
+			{from("bob@mail.example.com"), ""},
 			{from("postmaster"), "504 5.5.2 <postmaster>: Sender address rejected: need fully-qualified address"},
 			{from("u@localhost"), "504 5.5.2 <u@localhost>: Sender address rejected: need fully-qualified address"},
 			{from("u@null.example"), "550 5.7.27 <u@null.example>: Sender address rejected: Domain null.example does not accept mail (nullMX)"},
@@ -85,7 +95,8 @@ func TestRestrictions(t *testing.T) {
 		{"smtpd_sender_restrictions = check_sender_mx_access inline:{mx.good.example=OK}, check_sender_a_access inline:{192.0.2.20=REJECT}", []try{
 			{from("u@good.example"), "451 4.3.5 Server configuration error"},
 			{from("u@aonly.example"), "554 5.7.1 <u@aonly.example>: Sender address rejected: Access denied"},
-			{from("u@null.example"), ""}, {from("u@none.example"), ""},
+			{from("u@null.example"), ""},
+			{from("u@none.example"), ""},
 		}},
 		{"smtpd_sender_restrictions = check_sender_ns_access inline:{ns.bad.example=DEFER}, check_sender_access inline:{ {<> = REJECT none} }", []try{
 			{from("u@sub.good.example"), "450 4.7.1 <u@sub.good.example>: Sender address rejected: Access denied"},
@@ -93,22 +104,27 @@ func TestRestrictions(t *testing.T) {
 		}},
 		{"smtpd_sender_login_maps = inline:{ {a@example.com = alice, Carol} {b@example.com = bob} }\nsmtpd_sender_restrictions = reject_sender_login_mismatch", []try{
 			{login("", "a@example.com"), "553 5.7.1 <a@example.com>: Sender address rejected: not logged in"},
-			{login("alice", "A@example.com"), ""}, {login("carol", "a+x@example.com"), ""}, {login("alice", ""), ""},
+			{login("alice", "A@example.com"), ""},
+			{login("carol", "a+x@example.com"), ""},
+			{login("alice", ""), ""},
 			{login("alice", "b@example.com"), "553 5.7.1 <b@example.com>: Sender address rejected: not owned by user alice"},
 			{login("alice", "n@example.com"), "553 5.7.1 <n@example.com>: Sender address rejected: not owned by user alice"},
 		}},
 		{"smtpd_sender_login_maps = inline:{ {b@example.com = bob} }\nsmtpd_sender_restrictions = reject_known_sender_login_mismatch", []try{
-			{login("alice", "n@example.com"), ""}, {login("", "n@example.com"), ""},
+			{login("alice", "n@example.com"), ""},
+			{login("", "n@example.com"), ""},
 			{login("", "b@example.com"), "553 5.7.1 <b@example.com>: Sender address rejected: not logged in"},
 		}},
 		{"smtpd_recipient_restrictions = check_sasl_access inline:{blocked=REJECT}, permit_sasl_authenticated\nsmtpd_relay_restrictions = permit_sasl_authenticated, reject", []try{
 			{login("BLOCKED", "s@example.org"), "554 5.7.1 <BLOCKED>: SASL login name rejected: Access denied"},
-			{login("alice", "s@example.org"), ""}, {to("x@r.example.org"), "554 5.7.1 <x@r.example.org>: Recipient address rejected: Access denied"},
+			{login("alice", "s@example.org"), ""},
+			{to("x@r.example.org"), "554 5.7.1 <x@r.example.org>: Recipient address rejected: Access denied"},
 			{to("PostMaster"), ""},
 		}},
 		{"smtpd_client_restrictions = reject_rbl_client bl.example=127.0.0.[2..4;9]", []try{
 			{client("192.0.2.66", "c.example"), "554 5.7.1 Service unavailable; Client host [192.0.2.66] blocked using bl.example; listed $myhostname"},
-			{client("192.0.2.68", "c.example"), ""}, {client("192.0.2.67", "c.example"), ""},
+			{client("192.0.2.68", "c.example"), ""},
+			{client("192.0.2.67", "c.example"), ""},
 		}},
 		{"smtpd_client_restrictions = reject_rbl_client bl.example=127.0.0.5", []try{{client("192.0.2.66", "c.example"), ""}}},
 		{"smtpd_client_restrictions = permit_dnswl_client bl.example, reject", []try{
@@ -120,7 +136,8 @@ func TestRestrictions(t *testing.T) {
 			{from("u@spam.example"), "553 5.7.1 Service unavailable; Sender address [u@spam.example] blocked using rhs.example"}, {from("u@[192.0.2.1]"), ""},
 		}},
 		{"smtpd_relay_restrictions = permit_mx_backup, reject_unauth_destination\npermit_mx_backup_networks = 192.0.2.0/28", []try{
-			{to("x@backup.example"), ""}, {to("x@mine.example"), "554 5.7.1 <x@mine.example>: Relay access denied"},
+			{to("x@backup.example"), ""},
+			{to("x@mine.example"), "554 5.7.1 <x@mine.example>: Relay access denied"},
 			{to("x@soft.example"), "450 4.4.4 <x@soft.example>: Recipient address rejected: Unable to look up mail exchanger information: soft.example (type MX): host name lookup failed for now"},
 		}},
 		{"smtpd_relay_restrictions =\nsmtpd_recipient_restrictions = check_recipient_access inline:{bob@=REJECT}, check_relay_domains", []try{
@@ -158,7 +175,10 @@ func TestRestrictions(t *testing.T) {
 
 func TestActions(t *testing.T) {
 	for _, row := range []struct{ action, reply, effect string }{
-		{"OK", "", ""}, {"12345", "", ""}, {"550", "", ""}, {"DUNNO", "", ""},
+		{"OK", "", ""},
+		{"12345", "", ""},
+		{"550", "", ""},
+		{"DUNNO", "", ""},
 		{"550 text", "550 5.7.1 <s@example.org>: Sender address rejected: text", ""},
 		{"450 4.2.9 soft", "450 4.2.9 <s@example.org>: Sender address rejected: soft", ""},
 		{"REJECT 5.1.6 x", "554 5.1.7 <s@example.org>: Sender address rejected: x", ""},
@@ -170,13 +190,17 @@ func TestActions(t *testing.T) {
 		{"HOLD", "", "HOLD  <s@example.org>: Sender address triggers HOLD action"},
 		{"HOLD why", "", "HOLD why <s@example.org>: Sender address why"},
 		{"FILTER slow:x", "", "FILTER slow:x <s@example.org>: Sender address triggers FILTER slow:x"},
-		{"FILTER x", "", ""}, {"REDIRECT x", "", ""}, {"PREPEND x", "", ""}, {"PREPEND X-A: b", "", "PREPEND X-A: b "},
+		{"FILTER x", "", ""},
+		{"REDIRECT x", "", ""},
+		{"PREPEND x", "", ""},
+		{"PREPEND X-A: b", "", "PREPEND X-A: b "},
 		{"BCC a@b", "", "BCC a@b <s@example.org>: Sender address triggers BCC a@b"},
 		{"WARN care", "", "WARN care care"},
 		{"DISCARD", "discard <s@example.org>: Sender address triggers DISCARD action", ""},
 		{"bogus", "451 4.3.5 Server configuration error", ""},
 		{"check_client_access hash:x", "451 4.3.5 Server configuration error", ""},
-		{"permit, reject", "", ""}, {"warn_if_reject reject", "", ""},
+		{"permit, reject", "", ""},
+		{"warn_if_reject reject", "", ""},
 	} {
 		b := testRules(t, "smtpd_sender_restrictions = check_sender_access inline:{ {s@example.org = "+row.action+"} }\n", fakeDNS{})
 		s := testSession()
@@ -428,7 +452,8 @@ func FuzzMacro(f *testing.F) {
 		if p, err := parseAddressPattern(text); err == nil && p == nil {
 			t.Error("neither pattern nor error")
 		}
-		splitStatus("5.7.1", text)
-		_ = ValidHostname(text)
+		if status, rest := splitStatus("5.7.1", text); len(status) < 5 || len(rest) > len(text) {
+			t.Errorf("%q: status %q, rest %q", text, status, rest)
+		}
 	})
 }
