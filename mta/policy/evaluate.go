@@ -91,10 +91,10 @@ func (e *evaluation) check() {
 	case Etrn:
 		result = e.checkEtrn()
 	}
-	if result != refuse && e.decision.Action == Refuse {
-		e.decision.Action, e.decision.Reply = Permit, ""
+	// A refusal takes the place of DISCARD: what comes behind it is checked again.
+	if result != refuse {
+		s.memory.discard = e.discard
 	}
-	s.memory.discard = e.discard
 }
 
 func (e *evaluation) begin(bare string, carried deferral) {

@@ -261,6 +261,21 @@ smtpd_helo_restrictions = reject_non_fqdn_helo_hostname
 	}
 }
 
+func TestRefusalAfterDiscard(t *testing.T) {
+	b := testRules(t, "smtpd_sender_restrictions = check_sender_access inline:{ {sender@example.org = a} }\nsmtpd_restriction_classes = a\na = defer_if_permit, check_client_access inline:{client.example.org=DISCARD}\n", fakeDNS{})
+	s := testSession()
+	for range 2 {
+		if d := b.rules.Check(context.Background(), Rcpt, s); d.Action != Refuse {
+			t.Errorf("%+v", d)
+		}
+		s.Recipient = "x@example.net"
+	}
+	s.Sender = "other@example.org"
+	if d := b.rules.Check(context.Background(), Rcpt, s); d.Reply != "454 4.7.1 <x@example.net>: Relay access denied" {
+		t.Errorf("%+v", d)
+	}
+}
+
 func TestTrace(t *testing.T) {
 	b := testRules(t, "smtpd_recipient_restrictions = permit_mynetworks\n  check_sender_access inline:{sender@example.org=REJECT}\n", fakeDNS{})
 	d := b.rules.Check(context.Background(), Rcpt, testSession())
