@@ -214,8 +214,7 @@ func (e *evaluation) rejectBy(code int, status, text, otherwise string, about su
 }
 
 func (e *evaluation) discardMessage(text, tableName string, about subject) verdict {
-	if about.class == etrnClass {
-		e.warn("access table %s: action DISCARD is unavailable in smtpd_etrn_restrictions", tableName)
+	if !e.canDelegate("DISCARD", tableName, about) {
 		return dunno
 	}
 	e.discard = true
@@ -224,10 +223,22 @@ func (e *evaluation) discardMessage(text, tableName string, about subject) verdi
 	return permit
 }
 
+// canDelegate tells whether there is a message, or will be one in the same evaluation, that an action can be about.
+func (e *evaluation) canDelegate(action, tableName string, about subject) bool {
+	switch {
+	case about.class == etrnClass:
+		e.warn("access table %s: action %s is unavailable in smtpd_etrn_restrictions", tableName, action)
+		return false
+	case e.stage == Connect || e.stage == Helo:
+		e.warn("access table %s: with smtpd_delay_reject=no, action %s is always skipped in %s or %s restrictions", tableName, action, clientClass, heloClass)
+		return false
+	}
+	return true
+}
+
 // delegate keeps an action for the time when the message is accepted.
 func (e *evaluation) delegate(action, text, tableName, key string, about subject) {
-	if about.class == etrnClass {
-		e.warn("access table %s: action %s is unavailable in smtpd_etrn_restrictions", tableName, action)
+	if !e.canDelegate(action, tableName, about) {
 		return
 	}
 	log := "<" + about.name + ">: " + about.class + " triggers " + action + " " + text

@@ -341,9 +341,9 @@ func (e *evaluation) probe(address string) (Probe, string, error) {
 // rejectUnverified refuses what cannot be delivered to, and defers what is not known to be deliverable.
 func rejectUnverified(e *evaluation, about subject) verdict {
 	c := &e.rules.codes
-	rejectCode, deferCode, later, status := c.recipientReject, c.recipientDefer, c.recipientLater, ".1.1"
+	rejectCode, deferCode, later, status, own := c.recipientReject, c.recipientDefer, c.recipientLater, ".1.1", "unverified_recipient_reject_reason"
 	if about.class == senderClass {
-		rejectCode, deferCode, later, status = c.senderReject, c.senderDefer, c.senderLater, ".1.7"
+		rejectCode, deferCode, later, status, own = c.senderReject, c.senderDefer, c.senderLater, ".1.7", "unverified_sender_reject_reason"
 	}
 	result, reason, err := e.probe(about.name)
 	if err != nil {
@@ -353,7 +353,8 @@ func rejectUnverified(e *evaluation, about subject) verdict {
 	case Deliverable:
 		return dunno
 	case Undeliverable:
-		return e.reject(rejectCode, "5"+status, "<%s>: %s rejected: undeliverable address: %s", about.name, about.class, reason)
+		reason = orElse(e.rules.view.String(own), "undeliverable address: "+reason)
+		return e.reject(rejectCode, "5"+status, "<%s>: %s rejected: %s", about.name, about.class, reason)
 	}
 	return e.deferIfPermit(later, deferCode, "4"+status, "<%s>: %s rejected: unverified address: %s", about.name, about.class, reason)
 }

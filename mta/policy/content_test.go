@@ -146,9 +146,9 @@ func FuzzScan(f *testing.F) {
 	f.Add(nested, 3)
 	f.Add("A\n\n", 1)
 	f.Add("Content-Type: multipart/x; boundary=a\n\n--a\n--a\nb: c\n d\n--a--\n--a\n", 5)
+	conf := "body_checks = lines:{ {no such line = REJECT} }\nheader_checks = lines:{ {no such: header = REJECT} }\n"
+	checks := NewContentChecks(ContentOptions{View: testView(f, conf), Open: openLines})
 	f.Fuzz(func(t *testing.T, message string, piece int) {
-		conf := "body_checks = lines:{ {no such line = REJECT} }\nheader_checks = lines:{ {no such: header = REJECT} }\n"
-		checks := NewContentChecks(ContentOptions{View: testView(t, conf), Open: openLines})
 		var out bytes.Buffer
 		s := checks.Scan(context.Background(), func(b []byte) { out.Write(b) }, nil)
 		for rest := []byte(message); len(rest) > 0; {

@@ -395,7 +395,7 @@ func (e *evaluation) state() string {
 
 // oneLine keeps a value from ending its line.
 func oneLine(value string) string {
-	if strings.IndexAny(value, "\r\n\x00") < 0 {
+	if !strings.ContainsAny(value, "\r\n\x00") {
 		return value
 	}
 	return strings.NewReplacer("\r", "?", "\n", "?", "\x00", "?").Replace(value)

@@ -218,47 +218,42 @@ func permitMXBackup(e *evaluation, about subject) verdict {
 		if notFound(err) {
 			return dunno
 		}
-		return e.deferIfReject(450, "4.4.4", "<%s>: %s rejected: Unable to look up mail exchanger information", recipient, recipientClass)
+		return e.deferIfReject(450, "4.4.4", "<%s>: %s rejected: Unable to look up mail exchanger information: %v", recipient, recipientClass, err)
 	}
 	slices.SortStableFunc(exchangers, func(a, b resolve.MX) int { return int(a.Preference) - int(b.Preference) })
-	ours, err := e.isExchanger(exchangers)
-	if err != nil {
-		return e.deferIfReject(450, "4.4.4", "<%s>: %s rejected: Unable to look up mail exchanger host", recipient, recipientClass)
-	}
-	if !ours {
+	mine, failure := e.ownExchanger(exchangers)
+	switch {
+	case mine < 0 && failure != "":
+		return e.deferIfReject(450, "4.4.4", "<%s>: %s rejected: Unable to look up mail exchanger host %s", recipient, recipientClass, failure)
+	case mine < 0 || exchangers[mine].Preference == exchangers[0].Preference:
 		return dunno
 	}
 	return e.primaryInNetworks(exchangers, about)
 }
 
-// isExchanger tells whether this host is among the exchangers, by name or by address.
-func (e *evaluation) isExchanger(exchangers []resolve.MX) (bool, error) {
+// ownExchanger finds this host among the exchangers, by name or by address; -1 when it is none of them. failure names a host that could not be
+// looked up, and why.
+func (e *evaluation) ownExchanger(exchangers []resolve.MX) (at int, failure string) {
 	myself := e.rules.view.String("myhostname")
-	var failed error
-	for _, mx := range exchangers {
+	for i, mx := range exchangers {
 		if mx.Host == "" {
 			continue
 		}
 		if strings.EqualFold(mx.Host, myself) {
-			return true, nil
-		}
-		if resolved, err := e.rules.router.Resolve(e.ctx, "", "x@"+mx.Host); err == nil && resolved.Class == route.Local {
-			return true, nil
+			return i, ""
 		}
 		addresses, err := e.rules.options.Resolver.Addresses(e.ctx, mx.Host)
 		if err != nil {
-			if !notFound(err) {
-				failed = err
-			}
+			failure = mx.Host + ": " + err.Error()
 			continue
 		}
 		for _, address := range addresses {
 			if e.rules.local[address.Unmap()] {
-				return true, nil
+				return i, ""
 			}
 		}
 	}
-	return false, failed
+	return -1, failure
 }
 
 // primaryInNetworks permits when all addresses of the best exchangers are in the networks.

@@ -220,7 +220,7 @@ func (e *evaluation) strangersMail() bool {
 }
 
 func permitListedClient(e *evaluation, z *zone) verdict {
-	return e.permitListed(z, reversed(e.session.ClientAddress))
+	return e.permitListed(z, reversed(e.session.ClientAddress), e.clientAddress())
 }
 
 func (e *evaluation) permitListedName(z *zone, name string) verdict {
@@ -228,17 +228,17 @@ func (e *evaluation) permitListedName(z *zone, name string) verdict {
 	if !ok {
 		return dunno
 	}
-	return e.permitListed(z, domain)
+	return e.permitListed(z, domain, name)
 }
 
-func (e *evaluation) permitListed(z *zone, name string) verdict {
+func (e *evaluation) permitListed(z *zone, query, name string) verdict {
 	if e.strangersMail() {
 		return dunno
 	}
-	listed, _, err := e.ask(z, name)
+	listed, _, err := e.ask(z, query)
 	switch {
 	case errors.Is(err, resolve.ErrTemporary):
-		return e.deferIfReject(450, "4.7.1", "<%s>: %s rejected: Service unavailable; allowlist lookup failure: %s", e.client(), clientClass, z.text)
+		return e.deferIfReject(450, "4.7.1", "<%s>: %s rejected: Service unavailable", name, clientClass)
 	case listed:
 		return permit
 	}

@@ -50,6 +50,8 @@ type evaluation struct {
 	// detail is what the present restriction has to say for the trace.
 	detail string
 
+	// bare is the check that a type:table without one stands for in the present list, "" where none does.
+	bare                        string
 	depth, warnDepth            int
 	ifPermit, ifReject          deferral
 	senderListed, rcptListed    bool
@@ -63,7 +65,7 @@ func (e *evaluation) check() {
 	if e.stage == Mail {
 		s.memory.discard = false
 	}
-	e.discard = s.memory.discard || s.memory.discardAll
+	e.discard = s.memory.discard
 	result := dunno
 	switch e.stage {
 	case Connect:
@@ -89,31 +91,25 @@ func (e *evaluation) check() {
 	case Etrn:
 		result = e.checkEtrn()
 	}
-	if result != refuse && e.decision.Action == Refuse {
-		e.decision.Action, e.decision.Reply = Permit, ""
-	}
-	if e.discard && e.decision.Action == DiscardMessage {
-		if e.stage == Connect || e.stage == Helo {
-			s.memory.discardAll = true
-		} else {
-			s.memory.discard = true
-		}
+	// A refusal takes the place of DISCARD: what comes behind it is checked again.
+	if result != refuse {
+		s.memory.discard = e.discard
 	}
 }
 
-func (e *evaluation) begin(carried deferral) {
-	e.depth, e.warnDepth, e.ifReject, e.ifPermit = 0, 0, deferral{}, carried
+func (e *evaluation) begin(bare string, carried deferral) {
+	e.bare, e.depth, e.warnDepth, e.ifReject, e.ifPermit = bare, 0, 0, deferral{}, carried
 }
 
 func (e *evaluation) checkClient() verdict {
-	e.begin(deferral{})
+	e.begin("check_client_access", deferral{})
 	result := e.run(e.rules.client, subject{e.client(), clientClass})
 	e.session.memory.client = e.ifPermit
 	return result
 }
 
 func (e *evaluation) checkHelo() verdict {
-	e.begin(e.session.memory.client)
+	e.begin("check_helo_access", e.session.memory.client)
 	result := dunno
 	if e.session.Helo != "" || e.rules.delayReject {
 		result = e.run(e.rules.helo, subject{e.session.Helo, heloClass})
@@ -123,7 +119,7 @@ func (e *evaluation) checkHelo() verdict {
 }
 
 func (e *evaluation) checkSender() verdict {
-	e.begin(e.session.memory.helo)
+	e.begin("check_sender_access", e.session.memory.helo)
 	result := e.run(e.rules.sender, subject{e.session.Sender, senderClass})
 	e.session.memory.sender = e.ifPermit
 	if result != refuse && e.session.Sender != "" && !e.senderListed && !e.discard && e.rules.rejectUnlistedSender {
@@ -134,13 +130,17 @@ func (e *evaluation) checkSender() verdict {
 
 func (e *evaluation) checkRecipient() verdict {
 	r := e.rules
+	// RFC 5321 section 4.5.1 wants this one accepted.
+	if strings.EqualFold(e.session.Recipient, "postmaster") {
+		return permit
+	}
 	about := subject{e.session.Recipient, recipientClass}
 	if r.delayReject {
 		if e.checkClient() == refuse || e.checkHelo() == refuse || e.checkSender() == refuse {
 			return refuse
 		}
 	}
-	e.begin(e.session.memory.sender)
+	e.begin("check_recipient_access", e.session.memory.sender)
 	if r.openRelay != nil {
 		return e.serverError(r.openRelay)
 	}
@@ -180,7 +180,7 @@ func (e *evaluation) checkAlone(list *program, about subject) verdict {
 		e.session.Recipient = ""
 		defer func() { e.session.Recipient = saved }()
 	}
-	e.begin(deferral{})
+	e.begin("", deferral{})
 	if e.run(list, about) == refuse {
 		return refuse
 	}
@@ -191,7 +191,7 @@ func (e *evaluation) checkEtrn() verdict {
 	if e.rules.delayReject && (e.checkClient() == refuse || e.checkHelo() == refuse) {
 		return refuse
 	}
-	e.begin(e.session.memory.helo)
+	e.begin("check_etrn_access", e.session.memory.helo)
 	if e.run(e.rules.etrn, subject{e.session.ETRN, etrnClass}) == refuse {
 		return refuse
 	}

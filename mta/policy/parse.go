@@ -25,19 +25,19 @@ type member struct {
 	apply func(e *evaluation, about subject) verdict
 }
 
-// lists are the parameters that hold restrictions, with the check that a bare type:table stands for.
+// lists are the parameters that hold restrictions.
 var lists = []struct {
-	parameter, bare string
-	place           func(r *Rules) **program
+	parameter string
+	place     func(r *Rules) **program
 }{
-	{"smtpd_client_restrictions", "check_client_access", func(r *Rules) **program { return &r.client }},
-	{"smtpd_helo_restrictions", "check_helo_access", func(r *Rules) **program { return &r.helo }},
-	{"smtpd_sender_restrictions", "check_sender_access", func(r *Rules) **program { return &r.sender }},
-	{"smtpd_relay_restrictions", "check_recipient_access", func(r *Rules) **program { return &r.relay }},
-	{"smtpd_recipient_restrictions", "check_recipient_access", func(r *Rules) **program { return &r.recipient }},
-	{"smtpd_data_restrictions", "", func(r *Rules) **program { return &r.data }},
-	{"smtpd_end_of_data_restrictions", "", func(r *Rules) **program { return &r.endOfData }},
-	{"smtpd_etrn_restrictions", "check_etrn_access", func(r *Rules) **program { return &r.etrn }},
+	{"smtpd_client_restrictions", func(r *Rules) **program { return &r.client }},
+	{"smtpd_helo_restrictions", func(r *Rules) **program { return &r.helo }},
+	{"smtpd_sender_restrictions", func(r *Rules) **program { return &r.sender }},
+	{"smtpd_relay_restrictions", func(r *Rules) **program { return &r.relay }},
+	{"smtpd_recipient_restrictions", func(r *Rules) **program { return &r.recipient }},
+	{"smtpd_data_restrictions", func(r *Rules) **program { return &r.data }},
+	{"smtpd_end_of_data_restrictions", func(r *Rules) **program { return &r.endOfData }},
+	{"smtpd_etrn_restrictions", func(r *Rules) **program { return &r.etrn }},
 }
 
 // compile reads all lists and classes of the configuration.
@@ -46,7 +46,7 @@ func (r *Rules) compile() {
 		r.classes[strings.ToLower(name)] = &program{name: name, where: r.view.Where(name).String()}
 	}
 	for _, class := range r.classes {
-		class.members = r.parse(class.name, class.where, r.view.List(class.name), "")
+		class.members = r.parse(class.name, class.where, r.view.List(class.name))
 	}
 	r.wheres = map[string]string{}
 	for _, parameter := range []string{"smtpd_reject_unlisted_sender", "smtpd_reject_unlisted_recipient"} {
@@ -54,7 +54,7 @@ func (r *Rules) compile() {
 	}
 	for _, l := range lists {
 		p := &program{name: l.parameter, where: r.where(l.parameter)}
-		p.members = r.parse(l.parameter, p.where, r.view.List(l.parameter), l.bare)
+		p.members = r.parse(l.parameter, p.where, r.view.List(l.parameter))
 		*l.place(r) = p
 	}
 	if !r.closes(r.relay, 0) && !r.closes(r.recipient, 0) {
@@ -95,20 +95,14 @@ func (r *Rules) closes(p *program, depth int) bool {
 	return false
 }
 
-// parse reads the words of a list. bare is the check that a type:table without one gets.
-func (r *Rules) parse(list, where string, words []string, bare string) []member {
+// parse reads the words of a list.
+func (r *Rules) parse(list, where string, words []string) []member {
 	members := make([]member, 0, len(words))
 	for i := 0; i < len(words); i++ {
 		word := words[i]
 		name := strings.ToLower(word)
-		if strings.Contains(word, ":") && bare != "" {
-			members = append(members, r.withArgument(bare, bare, word, where))
-			continue
-		}
 		if strings.Contains(word, ":") {
-			members = append(members, broken(word, fmt.Errorf(
-				"%s: specify one of (check_client_access, check_reverse_client_hostname_access, check_helo_access, check_sender_access, "+
-					"check_recipient_access, check_etrn_access) before %s restriction %q", where, list, word)))
+			members = append(members, r.bareTable(list, word, where))
 			continue
 		}
 		if name == "warn_if_reject" {
@@ -131,6 +125,19 @@ func (r *Rules) parse(list, where string, words []string, bare string) []member 
 		members = append(members, m)
 	}
 	return members
+}
+
+// bareTable is a type:table without the name of a check; the list that leads here says which one it is.
+func (r *Rules) bareTable(list, word, where string) member {
+	t := r.table(word)
+	problem := fmt.Errorf("%s: specify one of (check_client_access, check_reverse_client_hostname_access, check_helo_access, check_sender_access, "+
+		"check_recipient_access, check_etrn_access) before %s restriction %q", where, list, word)
+	return member{text: word, apply: func(e *evaluation, about subject) verdict {
+		if e.bare == "" {
+			return e.serverError(problem)
+		}
+		return tableRestriction(e.bare)(e, t, about)
+	}}
 }
 
 // plain is a restriction without argument, or a class.
@@ -197,5 +204,5 @@ func (r *Rules) parseAction(entry table.Entry) (*program, error) {
 			return nil, fmt.Errorf("%s: access table entry names a lookup table: %s: define a restriction class and specify its name instead", entry.Source, entry.Value)
 		}
 	}
-	return &program{name: entry.Value, where: entry.Source, members: r.parse("access table", entry.Source, words, "")}, nil
+	return &program{name: entry.Value, where: entry.Source, members: r.parse("access table", entry.Source, words)}, nil
 }

@@ -79,8 +79,8 @@ type Session struct {
 type memory struct {
 	// client, helo and sender are the deferrals that a permit of their stage turns into.
 	client, helo, sender deferral
-	// discardAll and discard: nothing more is checked, because the message goes nowhere.
-	discardAll, discard bool
+	// discard: nothing more is checked, because the message goes nowhere.
+	discard bool
 }
 
 // deferral is a refusal for later that waits for the outcome of the restrictions behind it.

@@ -174,3 +174,5 @@ func TestDefaults(t *testing.T) {
 		}
 	}
 }
+
+func entryOf(value string) table.Entry { return table.Entry{Value: value, Source: "test:1"} }
