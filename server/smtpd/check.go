@@ -19,7 +19,7 @@ import (
 // check asks the policy what is due at an event and tells the engine.
 func (x *session) check(ctx context.Context, event smtp.Event) {
 	f := &x.facts
-	f.Helo, f.Protocol = x.engine.Helo(), x.engine.Protocol()
+	f.Helo, f.Protocol, f.Pipelined = x.engine.Helo(), x.engine.Protocol(), x.engine.ImproperPipelining()
 	mail := x.engine.Envelope()
 	if !x.engine.InTransaction() {
 		f.Sender, f.HasSender, f.Recipient, f.RecipientCount, f.QueueID = "", false, "", 0, ""
