@@ -14,6 +14,7 @@ func commands() []command {
 		versionCommand(),
 		manualCommand(),
 		completionCommand(),
+		postfixCommand(),
 		dovecotCommand(),
 		doveconfCommand(),
 		postconfCommand(),

@@ -16,9 +16,13 @@ func dovecotCommand() command {
 		unix: true,
 		page: manual.Page{
 			Name: "dovecot", Section: 1, Summary: "serve the mailboxes of a dovecot.conf",
-			Synopsis: []string{"dovecot [-F] [-c FILE]"},
+			Synopsis: []string{"dovecot [-F] [-c FILE]", "dovecot [-c FILE] stop|reload"},
 			Description: "Serves IMAP, POP3 and LMTP as dovecot.conf says, in the foreground. It is what `postilion serve` does for the mailbox half alone. " +
-				"SIGHUP reloads, SIGTERM ends in order.",
+				"SIGHUP reloads, SIGTERM ends in order; `dovecot reload` and `dovecot stop` send them to the process whose number is in master.pid in base_dir.",
+			Exit: []manual.Entry{
+				{Term: "0", Text: "ended in order, or the signal was sent"}, {Term: "1", Text: "could not start, a fatal error, or no server runs"}, {Term: "64", Text: "wrong usage"},
+			},
+			Examples: []manual.Entry{{Term: "dovecot -F -c /etc/dovecot/dovecot.conf", Text: ""}},
 			Options: []manual.Entry{
 				{Term: "-F", Text: "stay in the foreground; this is always so"},
 				{Term: "-c FILE", Text: "the configuration file; without it " + defaultDovecotConf},
@@ -33,8 +37,10 @@ func dovecotCommand() command {
 				case e.args[i] == "-c" && i+1 < len(e.args):
 					i++
 					file = e.args[i]
+				case (e.args[i] == "stop" || e.args[i] == "reload") && i+1 == len(e.args):
+					return controlDovecot(e, file, e.args[i])
 				default:
-					fmt.Fprintf(e.stderr, "dovecot: unknown argument %q: usage: dovecot [-F] [-c FILE]\n", e.args[i])
+					fmt.Fprintf(e.stderr, "dovecot: unknown argument %q: usage: dovecot [-F] [-c FILE] [stop|reload]\n", e.args[i])
 					return exitUsage
 				}
 			}

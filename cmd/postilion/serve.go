@@ -86,9 +86,19 @@ func serveUntilSignal(ctx context.Context, e *environment, name string, options 
 		}
 		return exitFailure
 	}
+	pids, err := holdPidFiles(server.PidFiles())
+	if err != nil {
+		server.Log().Warn(err.Error())
+	}
+	defer pids.release()
 	fmt.Fprintln(e.stderr, server.Ready())
 	server.Log().Info(server.Ready())
 	notify(ctx, e, "READY=1")
+	if e.detach != nil {
+		if err := e.detach(); err != nil {
+			server.Log().Warn(err.Error())
+		}
+	}
 	code := watch(ctx, e, server, reload)
 	notify(context.WithoutCancel(ctx), e, "STOPPING=1")
 	patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopPatience)
