@@ -26,7 +26,9 @@ func (n *Notes) Texts() []string {
 type notesHandler struct{ notes *Notes }
 
 // Enabled implements slog.Handler.
-func (h notesHandler) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelWarn }
+func (h notesHandler) Enabled(_ context.Context, level slog.Level) bool {
+	return level >= slog.LevelWarn
+}
 
 // Handle implements slog.Handler.
 func (h notesHandler) Handle(_ context.Context, r slog.Record) error {

@@ -1,7 +1,5 @@
 package main
 
-import "postilion/cmd/postilion/manual"
-
 // commands lists every name that the program answers to.
 func commands() []command {
 	return []command{
@@ -22,6 +20,3 @@ func commands() []command {
 		postaliasCommand(),
 	}
 }
-
-// filePages documents the files that are read.
-func filePages() []manual.Page { return nil }

@@ -57,14 +57,23 @@ func doveconfCommand() command {
 			Synopsis:    []string{"doveconf [-adnNPSx] [-c FILE] [-f FILTER] [-m MODULE] [-h] [SETTING ...]"},
 			Description: "Prints the settings that hold, by the rules and in the form of Dovecot 2.3's doveconf(1). Errors name the file and line; the exit status is 89 then.",
 			Options: []manual.Entry{
-				{Term: "-a", Text: "all settings"}, {Term: "-n", Text: "those that differ from their defaults"},
-				{Term: "-N", Text: "those that are set"}, {Term: "-d", Text: "the defaults"}, {Term: "-h", Text: "values without names"},
-				{Term: "-S", Text: "a line each, for scripts"}, {Term: "-x", Text: "contents of <files"}, {Term: "-P", Text: "show passwords"},
+				{Term: "-a", Text: "all settings"},
+				{Term: "-n", Text: "those that differ from their defaults"},
+				{Term: "-N", Text: "those that are set"},
+				{Term: "-d", Text: "the defaults"},
+				{Term: "-h", Text: "values without names"},
+				{Term: "-S", Text: "a line each, for scripts"},
+				{Term: "-x", Text: "contents of <files"},
+				{Term: "-P", Text: "show passwords"},
 				{Term: "-c FILE", Text: "the configuration file; without it " + defaultDovecotConf},
 				{Term: "-f FILTER", Text: "as for a connection: protocol=imap, local=, remote=, name="},
 				{Term: "-m MODULE", Text: "settings of one part only"},
 			},
-			SeeAlso: []string{"dovecot(1)", "postilion-check(8)"},
+			Exit: []manual.Entry{{Term: "0", Text: "printed"}, {Term: "64", Text: "wrong usage"}, {Term: "89", Text: "the configuration has an error"}},
+			Examples: []manual.Entry{
+				{Term: "doveconf -n", Text: "what is set"}, {Term: "doveconf -f protocol=imap mail_plugins", Text: "one setting, as IMAP has it"},
+			},
+			SeeAlso: []string{"dovecot(1)", "dovecot.conf(5)", "postilion-check(8)"},
 		},
 		run: func(_ context.Context, e *environment) int {
 			return doveconf.Run(e.args, e.stdin, e.stdout, e.stderr, doveconf.Env{Version: version()})

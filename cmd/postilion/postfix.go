@@ -28,10 +28,14 @@ func postfixCommand() command {
 			Description: "Serves main.cf and master.cf alone, as `postilion serve` does together with dovecot.conf; mail for mailboxes goes to the LMTP and auth sockets that main.cf names. " +
 				"The number of the process is in pid/master.pid in queue_directory, which it keeps locked. Messages have the form of Postfix's postfix(1).",
 			Options: []manual.Entry{
-				{Term: "-c DIR", Text: "the configuration directory; without it $MAIL_CONFIG or " + defaultPostfixDir}, {Term: "-v", Text: "taken and without effect"},
-				{Term: "start", Text: "serve in the background; returns when every listener accepts"}, {Term: "start-fg", Text: "serve in the foreground"},
-				{Term: "stop", Text: "end in order and wait for it"}, {Term: "reload", Text: "read the configuration again"},
-				{Term: "status", Text: "tell whether a server runs, and its process number"}, {Term: "check", Text: "name what is wrong with the configuration; see postilion-check(8)"},
+				{Term: "-c DIR", Text: "the configuration directory; without it $MAIL_CONFIG or " + defaultPostfixDir},
+				{Term: "-v", Text: "taken and without effect"},
+				{Term: "start", Text: "serve in the background; returns when every listener accepts"},
+				{Term: "start-fg", Text: "serve in the foreground"},
+				{Term: "stop", Text: "end in order and wait for it"},
+				{Term: "reload", Text: "read the configuration again"},
+				{Term: "status", Text: "tell whether a server runs, and its process number"},
+				{Term: "check", Text: "name what is wrong with the configuration; see postilion-check(8)"},
 				{Term: "flush", Text: "there is no queue in this version: mail is delivered at once or refused, so nothing is left to do"},
 			},
 			Exit: []manual.Entry{{Term: "0", Text: "done"}, {Term: "1", Text: "not done; the reason is on standard error"}},
@@ -198,7 +202,8 @@ func (p *postfixScript) start() int {
 	if err != nil {
 		return p.fatal("mail system startup failed: %v", err)
 	}
-	child := exec.Command(program, "postfix", "-c", p.dir, "start-fg")
+	child := exec.Command(program)
+	child.Args = []string{"postilion", "postfix", "-c", p.dir, "start-fg"}
 	child.Env = append(os.Environ(), detachVariable+"=1")
 	child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	read, write, err := os.Pipe()
