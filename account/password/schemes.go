@@ -28,11 +28,8 @@ import (
 // form says what a scheme's data is made of, for the encodings .hex and .b64.
 type form uint8
 
-const (
-	asText form = iota
-	// rawDigest data is text for a digest's octets.
-	rawDigest
-)
+// rawDigest data is text for a digest's octets; the zero form is the text itself.
+const rawDigest form = 1
 
 type scheme struct {
 	name     string
@@ -430,7 +427,7 @@ func generateSCRAM(hashName string) func(user, password string, rounds int) (str
 func bcryptHash(password string, rounds int) (string, error) {
 	cost := 5
 	if rounds > 0 {
-		cost = rounds
+		cost = max(bcrypt.MinCost, min(rounds, bcrypt.MaxCost))
 	}
 	hashed, err := bcrypt.GenerateFromPassword([]byte(password[:min(len(password), 72)]), cost)
 	if err != nil {

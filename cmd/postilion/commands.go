@@ -15,6 +15,7 @@ func commands() []command {
 		postfixCommand(),
 		dovecotCommand(),
 		doveconfCommand(),
+		doveadmCommand(),
 		postconfCommand(),
 		postmapCommand(),
 		postaliasCommand(),
