@@ -182,7 +182,7 @@ func (i *Inspection) Relay() []RelayProblem {
 		if rules, ok := t.rules.(interface{ OpenRelay() error }); ok && rules.OpenRelay() != nil {
 			list = append(list, RelayProblem{
 				Service: t.service.Name, Where: t.view.Where("smtpd_relay_restrictions"),
-				Text: "would be an open relay, so every recipient is refused with 451, as in Postfix: " + rules.OpenRelay().Error(),
+				Text: "would be an open relay, so every recipient is refused with 451, as in Postfix: " + strings.TrimPrefix(rules.OpenRelay().Error(), ": "),
 			})
 		}
 		networks := t.hosts("mynetworks")

@@ -39,7 +39,8 @@ type Server struct {
 	current *generation
 	old     []*generation
 	// fatal gets what the process cannot go on after.
-	fatal chan error
+	fatal    chan error
+	pidFiles []string
 }
 
 // generation is what one reading of the configuration built and serves.
@@ -73,6 +74,7 @@ func Start(ctx context.Context, options Options) (*Server, error) {
 	if err != nil {
 		return nil, errors.Join(err, s.closeStores(), s.logs.close())
 	}
+	s.pidFiles = built.pidFiles()
 	s.sockets = listen.New(s.log, inherited)
 	if err := s.take(ctx, built); err != nil {
 		return nil, errors.Join(err, s.sockets.Close(), s.closeStores(), s.logs.close())

@@ -33,8 +33,10 @@ func checkCommand() command {
 				{Term: "--json", Text: "one JSON object: files, findings (file, line, severity, setting, text), listeners"},
 			},
 			Exit: []manual.Entry{
-				{Term: "0", Text: "the server would start"}, {Term: "1", Text: "it would, and with --strict something is not as it looks"},
-				{Term: "2", Text: "it would not start"}, {Term: "64", Text: "wrong usage"},
+				{Term: "0", Text: "the server would start"},
+				{Term: "1", Text: "it would, and with --strict something is not as it looks"},
+				{Term: "2", Text: "it would not start"},
+				{Term: "64", Text: "wrong usage"},
 			},
 			Examples: []manual.Entry{{Term: "postilion check -c /etc/postfix && systemctl reload postilion", Text: ""}},
 			SeeAlso:  []string{"postilion-explain(8)", "postilion-serve(8)", "main.cf(5)", "dovecot.conf(5)"},

@@ -1,7 +1,5 @@
 package main
 
-import "postilion/cmd/postilion/manual"
-
 // commands lists every name that the program answers to.
 func commands() []command {
 	return []command{
@@ -14,6 +12,7 @@ func commands() []command {
 		versionCommand(),
 		manualCommand(),
 		completionCommand(),
+		postfixCommand(),
 		dovecotCommand(),
 		doveconfCommand(),
 		doveadmCommand(),
@@ -22,6 +21,3 @@ func commands() []command {
 		postaliasCommand(),
 	}
 }
-
-// filePages documents the files that are read.
-func filePages() []manual.Page { return nil }

@@ -31,8 +31,10 @@ func explainCommand() command {
 				{Term: "--json", Text: "the answer as one JSON object"},
 			},
 			Exit: []manual.Entry{
-				{Term: "0", Text: "the recipient would be accepted"}, {Term: "1", Text: "the configuration cannot be used"},
-				{Term: "2", Text: "the recipient would be refused"}, {Term: "64", Text: "wrong usage"},
+				{Term: "0", Text: "the recipient would be accepted"},
+				{Term: "1", Text: "the configuration cannot be used"},
+				{Term: "2", Text: "the recipient would be refused"},
+				{Term: "64", Text: "wrong usage"},
 			},
 			Examples: []manual.Entry{
 				{Term: "postilion explain rcpt alice@example.com --from bob@example.org --client 198.51.100.7", Text: "why does Bob's mail not arrive?"},

@@ -17,8 +17,12 @@ func helpCommand() command {
 	return command{
 		page: manual.Page{
 			Name: "help", Section: 1, Summary: "show a page of help for a command",
-			Synopsis:    []string{"postilion help [COMMAND]"},
-			Description: "Without a command the list of commands is shown. `postilion COMMAND --help` does the same as `postilion help COMMAND`.",
+			Synopsis: []string{"postilion help [COMMAND]"},
+			Description: "Without a command the list of commands is shown. `postilion COMMAND --help` does the same as `postilion help COMMAND`. " +
+				"Files have pages, too: `postilion help main.cf`.",
+			Exit:     []manual.Entry{{Term: "0", Text: "shown"}, {Term: "64", Text: "there is no such page"}},
+			Examples: []manual.Entry{{Term: "postilion help quickstart", Text: ""}, {Term: "postilion help access", Text: "the page of a file"}},
+			SeeAlso:  []string{"postilion-manual(1)"},
 		},
 		run: func(_ context.Context, e *environment) int {
 			all := commands()
@@ -35,12 +39,20 @@ func helpCommand() command {
 						return report(e, "help", page.Help(e.stdout))
 					}
 				}
-				fmt.Fprintf(e.stderr, "postilion help: there is no command %q%s\n", e.args[0], suggestion(all, e.args[0]))
+				fmt.Fprintf(e.stderr, "postilion help: there is no command %q%s\n", e.args[0], suggestion(pagesAsCommands(all), e.args[0]))
 				return exitUsage
 			}
 			return usage(e, "help")
 		},
 	}
+}
+
+// pagesAsCommands adds the pages of files to what a word may have meant.
+func pagesAsCommands(all []command) []command {
+	for _, page := range filePages() {
+		all = append(all, command{page: page})
+	}
+	return all
 }
 
 // usage says how a command is called.
@@ -54,7 +66,10 @@ func versionCommand() command {
 	return command{
 		page: manual.Page{
 			Name: "version", Section: 1, Summary: "show the version and what it was built with",
-			Synopsis: []string{"postilion version"},
+			Synopsis:    []string{"postilion version"},
+			Description: "Prints one line: the version, the revision of the sources, the Go release and the system it was built for.",
+			Exit:        []manual.Entry{{Term: "0", Text: "printed"}, {Term: "64", Text: "wrong usage"}},
+			Examples:    []manual.Entry{{Term: "postilion version", Text: ""}},
 		},
 		run: func(_ context.Context, e *environment) int {
 			if len(e.args) > 0 {
@@ -81,6 +96,7 @@ func manualCommand() command {
 			Synopsis: []string{"postilion manual DIR"},
 			Description: "Writes one page a command or file format below DIR, as man1/NAME.1, man5/NAME.5 and man8/NAME.8. " +
 				"The pages are made from the same text as the help, and those of main.cf and dovecot.conf from the parameters that this version knows.",
+			Exit:     []manual.Entry{{Term: "0", Text: "written"}, {Term: "1", Text: "the disk refuses"}, {Term: "64", Text: "wrong usage"}},
 			Examples: []manual.Entry{{Term: "postilion manual /usr/local/share/man", Text: ""}},
 		},
 		run: func(_ context.Context, e *environment) int {
@@ -112,6 +128,7 @@ func writeManual(dir string) error {
 				name = "postilion-" + page.Name
 			}
 		}
+		page.Name = name
 		file, err := os.Create(filepath.Join(folder, fmt.Sprintf("%s.%d", name, page.Section)))
 		if err != nil {
 			return err
@@ -127,7 +144,9 @@ func completionCommand() command {
 	return command{
 		page: manual.Page{
 			Name: "completion", Section: 1, Summary: "print the completion script for a shell",
-			Synopsis: []string{"postilion completion bash|zsh|fish"},
+			Synopsis:    []string{"postilion completion bash|zsh|fish"},
+			Description: "The script knows the commands and their options, and completes file names elsewhere.",
+			Exit:        []manual.Entry{{Term: "0", Text: "printed"}, {Term: "64", Text: "another shell"}},
 			Examples: []manual.Entry{
 				{Term: "source <(postilion completion bash)", Text: "for this shell only"},
 				{Term: "postilion completion fish > ~/.config/fish/completions/postilion.fish", Text: ""},

@@ -29,6 +29,8 @@ type environment struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	getenv         func(string) string
+	// detach is called by a server that is ready, to let go of the terminal; nil keeps it.
+	detach func() error
 }
 
 // command is one name that the program answers to.

@@ -6,9 +6,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -35,7 +37,10 @@ func quickstartCommand() command {
 				{Term: "--once", Text: "end after the round trip: status 0, or 1 and the step that failed"},
 				{Term: "--port-base N", Text: fmt.Sprintf("added to the usual ports; %d gives SMTP on %d", defaultPortBase, defaultPortBase+25)},
 			},
-			Exit:    []manual.Entry{{Term: "0", Text: "the round trip worked"}, {Term: "1", Text: "a step failed"}, {Term: "64", Text: "wrong usage"}},
+			Exit: []manual.Entry{{Term: "0", Text: "the round trip worked"}, {Term: "1", Text: "a step failed"}, {Term: "64", Text: "wrong usage"}},
+			Examples: []manual.Entry{
+				{Term: "postilion quickstart", Text: "then send and read as it shows"}, {Term: "postilion quickstart --once --port-base 20000", Text: "does it work on this host?"},
+			},
 			SeeAlso: []string{"postilion-serve(8)", "postilion-init(8)"},
 		},
 		run: quickstart,
@@ -102,6 +107,7 @@ func runQuickstart(ctx context.Context, e *environment, dir string, once bool, b
 		defer cancel()
 		err = errors.Join(err, server.Stop(patience))
 	}()
+	takePorts(setup, server.Endpoints())
 	fmt.Fprintf(e.stdout, "%s (%d ms)\n\nA first message:\n", server.Ready(), time.Since(begun).Milliseconds())
 	if err := setup.RoundTrip(ctx, func(step string) { fmt.Fprintf(e.stdout, "  %s\n", step) }); err != nil {
 		return err
@@ -116,6 +122,16 @@ func runQuickstart(ctx context.Context, e *environment, dir string, once bool, b
 	}
 	fmt.Fprintln(e.stdout, "\nEnded in order.")
 	return nil
+}
+
+// takePorts goes by the ports that the files name, which may be others than this call's.
+func takePorts(setup *firststart.Setup, endpoints []service.Endpoint) {
+	for i := range endpoints {
+		_, port, err := net.SplitHostPort(endpoints[i].Address.Address)
+		if number, notANumber := strconv.Atoi(port); err == nil && notANumber == nil {
+			setup.Ports[endpoints[i].Protocol] = number
+		}
+	}
 }
 
 // printClients shows how to send and read with programs that people have.

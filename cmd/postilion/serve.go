@@ -29,10 +29,11 @@ func serveCommand() command {
 				"A half whose file is missing is off. Without -c, /etc/postfix and /etc/dovecot/dovecot.conf are read.\n\n" +
 				"One line that begins with `ready:` on standard error, and READY=1 to systemd, say that every listener accepts. " +
 				"SIGHUP reads the configuration again: it takes effect as a whole, or, when something in it cannot be used, not at all. SIGTERM and SIGINT end in order.",
-			Options: []manual.Entry{{Term: "-c DIR", Text: "the directory of the configuration files"}},
-			Exit:    []manual.Entry{{Term: "0", Text: "ended in order"}, {Term: "1", Text: "could not start, or a fatal error"}, {Term: "64", Text: "wrong usage"}},
-			Files:   []manual.Entry{{Term: "main.cf, master.cf", Text: "as postconf(5) and master(5) say"}, {Term: "dovecot.conf", Text: "as doveconf(1) shows"}},
-			SeeAlso: []string{"postilion-check(8)", "postilion-init(8)"},
+			Options:  []manual.Entry{{Term: "-c DIR", Text: "the directory of the configuration files"}},
+			Exit:     []manual.Entry{{Term: "0", Text: "ended in order"}, {Term: "1", Text: "could not start, or a fatal error"}, {Term: "64", Text: "wrong usage"}},
+			Files:    []manual.Entry{{Term: "main.cf, master.cf", Text: "as postconf(5) and master(5) say"}, {Term: "dovecot.conf", Text: "as doveconf(1) shows"}},
+			Examples: []manual.Entry{{Term: "postilion serve -c /etc/postilion", Text: ""}, {Term: "Type=notify", Text: "in the unit file, with ExecReload=kill -HUP $MAINPID"}},
+			SeeAlso:  []string{"postilion-check(8)", "postilion-init(8)", "main.cf(5)", "dovecot.conf(5)"},
 		},
 		run: func(ctx context.Context, e *environment) int {
 			options := service.Options{Getenv: e.getenv, Stderr: e.stderr}
@@ -86,9 +87,19 @@ func serveUntilSignal(ctx context.Context, e *environment, name string, options 
 		}
 		return exitFailure
 	}
+	pids, err := holdPidFiles(server.PidFiles())
+	if err != nil {
+		server.Log().Warn(err.Error())
+	}
+	defer pids.release()
 	fmt.Fprintln(e.stderr, server.Ready())
 	server.Log().Info(server.Ready())
 	notify(ctx, e, "READY=1")
+	if e.detach != nil {
+		if err := e.detach(); err != nil {
+			server.Log().Warn(err.Error())
+		}
+	}
 	code := watch(ctx, e, server, reload)
 	notify(context.WithoutCancel(ctx), e, "STOPPING=1")
 	patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopPatience)

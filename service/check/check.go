@@ -9,7 +9,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -162,8 +161,10 @@ func (r *run) readPostfix() {
 		return
 	}
 	for _, name := range []string{"main.cf", "master.cf"} {
-		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
-			r.report.Files = append(r.report.Files, filepath.Join(dir, name))
+		// In the form in which positions name the files.
+		file := strings.TrimSuffix(dir, "/") + "/" + name
+		if _, err := os.Stat(file); err == nil {
+			r.report.Files = append(r.report.Files, file)
 		}
 	}
 	config, err := postfix.Load(dir)

@@ -161,7 +161,7 @@ func (p *Page) Man(w io.Writer, version string) error {
 		}
 		fmt.Fprintf(&b, ".SH %s\n", strings.ToUpper(part.title))
 		for _, e := range part.entries {
-			fmt.Fprintf(&b, ".TP\n.B %s\n%s\n", escape(e.Term), guard(escape(strings.Join(strings.Fields(e.Text), " "))))
+			fmt.Fprintf(&b, ".TP\n.B %s\n%s\n", strings.ReplaceAll(escape(e.Term), `"`, `\(dq`), guard(escape(strings.Join(strings.Fields(e.Text), " "))))
 		}
 	}
 	if len(p.SeeAlso) > 0 {
