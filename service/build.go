@@ -42,6 +42,8 @@ type builder struct {
 	// authSockets are the auth sockets that our own Dovecot half serves.
 	authSockets  map[string]bool
 	sharedTables *tables
+	// inspecting builds without a trace on the disk.
+	inspecting bool
 }
 
 func (b *builder) warn(where, text string) {
@@ -159,7 +161,10 @@ func (b *builder) openLogs(l *logs) error {
 // mailboxHalf builds what dovecot.conf asks for.
 func (b *builder) mailboxHalf() error {
 	view := b.dovecot.For(dovecot.Filter{})
-	err := os.MkdirAll(view.String("base_dir"), 0o755)
+	var err error
+	if !b.inspecting {
+		err = os.MkdirAll(view.String("base_dir"), 0o755)
+	}
 	if err != nil {
 		return fmt.Errorf("%s: base_dir: %w", view.Where("base_dir"), err)
 	}
@@ -204,7 +209,7 @@ func (b *builder) mailboxAgent() error {
 		RecipientDelimiter:  view.String("recipient_delimiter"),
 		SaveToDetailMailbox: view.Bool("lmtp_save_to_detail_mailbox"),
 		AutoCreate:          view.Bool("lda_mailbox_autocreate"), AutoSubscribe: view.Bool("lda_mailbox_autosubscribe"),
-		QuotaFullTempfail: view.Bool("quota_full_tempfail"), CheckQuota: view.Bool("lmtp_rcpt_check_quota"),
+		QuotaFullTempfail: view.Bool("quota_full_tempfail"), CheckQuota: view.Bool("lmtp_rcpt_check_quota") && !b.inspecting,
 		AddReceived: view.Bool("lmtp_add_received_header"), DeliveryAddress: view.String("lmtp_hdr_delivery_address"),
 		Log: b.dovecotLog,
 	})

@@ -148,12 +148,22 @@ func (b *builder) imapEndpoints() error {
 		IMAP4rev2:   view.Bool("postilion_imap4rev2"), UTF8Accept: view.Bool("postilion_imap4rev2"), MailboxID: view.Bool("postilion_imap_objectid"),
 		CreateSpecialUse: view.Bool("postilion_imap_create_special_use"),
 	}
+	if root, ok := view.Plugin("quota"); ok && hasWord(view.List("mail_plugins"), "imap_quota") {
+		options.QuotaRoot = quotaRootName(root)
+	}
 	if tlsConfig != nil {
 		options.TLS = func() *tls.Config { return tlsConfig }
 	}
 	server := imapd.New(options)
 	b.sessions = append(b.sessions, server.Sessions)
 	return b.loginEndpoints(view, "imap", tlsConfig != nil, server.Serve, server.ServeTLS)
+}
+
+// quotaRootName is NAME in quota = DRIVER:NAME:PARAMETERS; without a name the root has an empty one.
+func quotaRootName(root string) string {
+	_, rest, _ := strings.Cut(root, ":")
+	name, _, _ := strings.Cut(rest, ":")
+	return name
 }
 
 func sizeOrZero(view *dovecot.View, name string) int64 {

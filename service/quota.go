@@ -37,7 +37,7 @@ func parseQuotaRule(text string, whole store.QuotaRule) (store.QuotaRule, error)
 			if strings.EqualFold(name, "messages") {
 				of = whole.Messages
 			}
-			value = strings.TrimPrefix(sign, "-") + strconv.FormatInt(of/100*part, 10)
+			value = strings.TrimPrefix(sign, "-") + strconv.FormatInt(of/100*part+of%100*part/100, 10)
 			if !strings.EqualFold(name, "messages") {
 				value += "b"
 			}

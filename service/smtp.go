@@ -28,16 +28,23 @@ import (
 // transportHalf builds what main.cf and master.cf ask for: every smtpd service with a network socket.
 func (b *builder) transportHalf(ctx context.Context) error {
 	ids := queueid.New(b.postfix.View().Bool("enable_long_queue_ids"), uint64(time.Now().UnixNano()))
-	for _, s := range b.postfix.Services() {
-		if s.Command != "smtpd" || s.Type != "inet" {
-			continue
-		}
-		t := &transport{builder: b, service: s, view: s.View(), log: b.postfixLog, tables: b.tables()}
+	for _, t := range b.transports() {
 		if err := t.build(ctx, ids); err != nil {
-			return fmt.Errorf("%s: service %s: %w", s.Pos, s.Name, err)
+			return fmt.Errorf("%s: service %s: %w", t.service.Pos, t.service.Name, err)
 		}
 	}
 	return nil
+}
+
+// transports are the smtpd services that are served, not yet built.
+func (b *builder) transports() []*transport {
+	var list []*transport
+	for _, s := range b.postfix.Services() {
+		if s.Command == "smtpd" && s.Type == "inet" {
+			list = append(list, &transport{builder: b, service: s, view: s.View(), log: b.postfixLog, tables: b.tables()})
+		}
+	}
+	return list
 }
 
 // tables opens each table of a configuration once, whoever asks for it.
@@ -53,22 +60,29 @@ type tables struct {
 	open    map[string]table.Table
 }
 
+// aliasesPrefix marks tables whose text has the form of aliases(5).
+const aliasesPrefix = "aliases "
+
 func (t *tables) get(spec string, aliases bool) table.Table {
 	key := spec
 	if aliases {
-		key = "aliases " + spec
+		key = aliasesPrefix + spec
 	}
 	if opened, ok := t.open[key]; ok {
 		return opened
 	}
-	opened := table.OpenLazily(spec, table.Options{
+	opened := table.OpenLazily(spec, t.tableOptions(aliases))
+	t.open[key] = opened
+	return opened
+}
+
+func (t *tables) tableOptions(aliases bool) table.Options {
+	return table.Options{
 		Directory: absoluteDir(t.builder.options.PostfixDir), Aliases: aliases,
 		NoUTF8: !t.builder.postfix.View().Bool("smtputf8_enable"),
 		Warn:   func(text string) { t.builder.postfixLog.Warn(text) },
 		Getenv: t.builder.options.Getenv,
-	})
-	t.open[key] = opened
-	return opened
+	}
 }
 
 func absoluteDir(dir string) string {
@@ -87,19 +101,26 @@ type transport struct {
 	log     *slog.Logger
 	tables  *tables
 	router  *route.Router
+	rules   policy.Checker
 }
 
-func (t *transport) build(ctx context.Context, ids *queueid.Sequence) error {
+// route makes the router, which policy and acceptor need.
+func (t *transport) route() {
 	t.router = route.New(t.view, route.Options{
 		Open: t.tables.get, LocalAddresses: localAddresses(t.view), Known: t.known,
 	})
 	if err := t.router.Broken(); err != nil {
 		t.log.Error(err.Error())
 	}
+}
+
+func (t *transport) build(ctx context.Context, ids *queueid.Sequence) error {
+	t.route()
 	checker, limits, err := t.policy()
 	if err != nil {
 		return err
 	}
+	t.rules = checker
 	tlsConfig, err := postfixTLS(t.view, &t.builder.certificates)
 	if err != nil {
 		return err

@@ -147,8 +147,27 @@ func newLocations(s *stores, view *dovecot.View) (*locations, error) {
 		if err != nil {
 			return nil, fmt.Errorf("plugin setting %s: %w", name, err)
 		}
-		l.quota = append(l.quota, rule)
+		l.quota = addRule(l.quota, rule)
 	}
+}
+
+// addRule adds a rule; one for a mailbox that has a rule already adds its limits to that one.
+func addRule(rules []store.QuotaRule, rule store.QuotaRule) []store.QuotaRule {
+	for i := range rules {
+		have := &rules[i]
+		if have.Mailbox != rule.Mailbox || have.Relative != rule.Relative {
+			continue
+		}
+		if rule.Bytes != 0 {
+			have.Bytes = rule.Bytes
+		}
+		if rule.Messages != 0 {
+			have.Messages = rule.Messages
+		}
+		have.Ignore = have.Ignore || rule.Ignore
+		return rules
+	}
+	return append(rules, rule)
 }
 
 // wholeRule is the rule of *.
@@ -238,7 +257,7 @@ func (l *locations) quotaOf(u *account.User) ([]store.QuotaRule, error) {
 			return nil, fmt.Errorf("userdb quota_rule of %s: %w", u.Name, err)
 		}
 		given[rule.Mailbox] = true
-		rules = append(rules, rule)
+		rules = addRule(rules, rule)
 	}
 	for _, rule := range l.quota {
 		if !given[rule.Mailbox] {

@@ -184,12 +184,14 @@ func postfixPairs(view *postfix.View) ([]certificate.Pair, error) {
 	if len(pairs) > 0 {
 		return pairs, nil
 	}
-	for _, kind := range []string{"", "ec", "d"} {
-		cert := view.String("smtpd_tls_" + kind + "cert_file")
+	for _, names := range [][2]string{
+		{"smtpd_tls_cert_file", "smtpd_tls_key_file"}, {"smtpd_tls_eccert_file", "smtpd_tls_eckey_file"}, {"smtpd_tls_dcert_file", "smtpd_tls_dkey_file"},
+	} {
+		cert := view.String(names[0])
 		if cert == "" || cert == "none" {
 			continue
 		}
-		pairs = append(pairs, certificate.Pair{CertificateFile: cert, KeyFile: first(view.String("smtpd_tls_"+kind+"key_file"), cert)})
+		pairs = append(pairs, certificate.Pair{CertificateFile: cert, KeyFile: first(view.String(names[1]), cert)})
 	}
 	return pairs, nil
 }

@@ -40,6 +40,15 @@ func verifyCrypt(data, _, password string) (bool, error) {
 			return false, nil
 		}
 		return err == nil, err
+	case strings.HasPrefix(data, "$y$"):
+		made, err := yescrypt(password, data)
+		return err == nil && equal(made, data), err
+	case strings.HasPrefix(data, "$7$"):
+		made, err := scryptCrypt(password, data)
+		return err == nil && equal(made, data), err
+	case len(data) == 13 && data[0] != '$' && data[0] != '*' && data[0] != '!':
+		made, err := desCrypt(password, data)
+		return err == nil && equal(made, data), err
 	case data == "", strings.HasPrefix(data, "!"), strings.HasPrefix(data, "*"):
 		// A locked account: no password matches.
 		return false, nil
@@ -51,6 +60,8 @@ func generateCrypt(prefix, password string, rounds int) (string, error) {
 	switch prefix {
 	case "$1$":
 		return md5Crypt(password, "$1$"+cryptSalt(8)), nil
+	case "":
+		return desCrypt(password, cryptSalt(2))
 	case "$2y$":
 		return bcryptHash(password, rounds)
 	}

@@ -17,6 +17,7 @@ import (
 )
 
 // MaxLength is the limit in octets of a password that is checked; longer ones never match. It keeps hostile input from costing time.
+// A password with a NUL never matches either: crypt(3) would see only what stands before it.
 const MaxLength = 4096
 
 // ErrScheme tells that a scheme is not known, or cannot give what a mechanism needs.
@@ -75,7 +76,7 @@ func (s Stored) Verify(user, password string) (bool, error) {
 	if scheme == nil {
 		return false, fmt.Errorf("%w: unknown scheme %s", ErrScheme, s.Scheme)
 	}
-	if len(password) > MaxLength {
+	if len(password) > MaxLength || strings.IndexByte(password, 0) >= 0 {
 		return false, nil
 	}
 	ok, err := scheme.verify(s.Data, user, password)
@@ -157,6 +158,9 @@ func Generate(scheme, user, password string, rounds int) (string, error) {
 	s := find(name)
 	if s == nil {
 		return "", fmt.Errorf("%w: unknown scheme %s", ErrScheme, name)
+	}
+	if strings.IndexByte(password, 0) >= 0 || len(password) > MaxLength {
+		return "", fmt.Errorf("%w: a password has at most %d octets and no NUL", ErrScheme, MaxLength)
 	}
 	data, err := s.generate(user, password, rounds)
 	if err != nil {

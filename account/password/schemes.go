@@ -28,11 +28,8 @@ import (
 // form says what a scheme's data is made of, for the encodings .hex and .b64.
 type form uint8
 
-const (
-	asText form = iota
-	// rawDigest data is text for a digest's octets.
-	rawDigest
-)
+// rawDigest data is text for a digest's octets; the zero form is the text itself.
+const rawDigest form = 1
 
 type scheme struct {
 	name     string
@@ -85,7 +82,7 @@ func schemes() []scheme {
 	return []scheme{
 		readable("PLAIN"), readable("CLEAR"), readable("CLEARTEXT"),
 		{name: "PLAIN-TRUNC", verify: verifyPlainTrunc, generate: generatePlain},
-		crypted("CRYPT", "$2y$"), crypted("MD5-CRYPT", "$1$"), crypted("SHA256-CRYPT", "$5$"), crypted("SHA512-CRYPT", "$6$"), crypted("BLF-CRYPT", "$2y$"),
+		crypted("CRYPT", "$2y$"), crypted("DES-CRYPT", ""), crypted("MD5-CRYPT", "$1$"), crypted("SHA256-CRYPT", "$5$"), crypted("SHA512-CRYPT", "$6$"), crypted("BLF-CRYPT", "$2y$"),
 		{name: "MD5", verify: verifyMD5, generate: func(_, password string, rounds int) (string, error) {
 			return generateCrypt("$1$", password, rounds)
 		}},

@@ -7,6 +7,9 @@ func commands() []command {
 	return []command{
 		quickstartCommand(),
 		serveCommand(),
+		initCommand(),
+		checkCommand(),
+		explainCommand(),
 		helpCommand(),
 		versionCommand(),
 		manualCommand(),

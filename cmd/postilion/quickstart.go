@@ -85,7 +85,7 @@ func runQuickstart(ctx context.Context, e *environment, dir string, once bool, b
 		}
 		fmt.Fprintf(e.stdout, "Serving the files in %s as they are.\n", setup.Dir)
 	} else {
-		if err := setup.Write(time.Now()); err != nil {
+		if err := setup.Write(); err != nil {
 			return err
 		}
 		fmt.Fprintf(e.stdout, "Wrote main.cf, master.cf, dovecot.conf, users and a self-signed certificate in %s\n", setup.Dir)

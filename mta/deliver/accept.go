@@ -57,7 +57,6 @@ const maxAliasTargets = 1000
 type destination struct {
 	hop       Hop
 	recipient string
-	original  string
 	reason    string
 	trace     []route.Step
 }

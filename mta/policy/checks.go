@@ -197,9 +197,6 @@ func rejectNonFQDNAddress(e *evaluation, about subject) verdict {
 	at := strings.LastIndexByte(about.name, '@')
 	domain := about.name[at+1:]
 	if at < 0 {
-		if strings.EqualFold(about.name, "postmaster") {
-			return dunno
-		}
 		domain = ""
 	}
 	if strings.HasPrefix(domain, "[") || qualified(asciiDomain(trimDot(domain))) {
@@ -319,16 +316,38 @@ func (e *evaluation) rejectUnlisted(listing route.Listing, err error, status str
 	return e.reject(code, status, "<%s>: %s rejected: User unknown%s", about.name, about.class, in)
 }
 
-// rejectUnverified asks for a probe. Without somebody who makes probes an address is unverified.
+// probe tells whether an address can be delivered to. What the error and the retry transport would say needs no probe. Without somebody who
+// makes probes all other addresses are unverified.
+func (e *evaluation) probe(address string) (Probe, string, error) {
+	resolved, err := e.resolve(address)
+	if err != nil {
+		return Unverified, "", err
+	}
+	switch resolved.Transport {
+	case "error":
+		_, reason := splitStatus("", resolved.Nexthop)
+		return Undeliverable, reason, nil
+	case "retry":
+		_, reason := splitStatus("", resolved.Nexthop)
+		return Unverified, reason, nil
+	}
+	if e.rules.options.Verifier == nil {
+		return Unverified, "Address verification in progress", nil
+	}
+	result, reason := e.rules.options.Verifier.VerifyAddress(e.ctx, resolved.Recipient)
+	return result, reason, nil
+}
+
+// rejectUnverified refuses what cannot be delivered to, and defers what is not known to be deliverable.
 func rejectUnverified(e *evaluation, about subject) verdict {
 	c := &e.rules.codes
 	rejectCode, deferCode, later, status := c.recipientReject, c.recipientDefer, c.recipientLater, ".1.1"
 	if about.class == senderClass {
 		rejectCode, deferCode, later, status = c.senderReject, c.senderDefer, c.senderLater, ".1.7"
 	}
-	result, reason := Unverified, "Address verification in progress"
-	if e.rules.options.Verifier != nil {
-		result, reason = e.rules.options.Verifier.VerifyAddress(e.ctx, about.name)
+	result, reason, err := e.probe(about.name)
+	if err != nil {
+		return e.lookupError(about.name, err)
 	}
 	switch result {
 	case Deliverable:

@@ -58,9 +58,11 @@ func rejectUnknownName(e *evaluation, about subject) verdict {
 	}
 	result := e.rules.addressed(e.ctx, about.name)
 	if result != exists {
-		switch mx := e.rules.exchanged(e.ctx, about.name); mx {
-		case exists, unknownNow:
-			result = mx
+		switch e.rules.exchanged(e.ctx, about.name) {
+		case exists, nullMX:
+			result = exists
+		case unknownNow:
+			result = unknownNow
 		}
 	}
 	switch result {

@@ -304,7 +304,8 @@ func (e *evaluation) macro(name string, z *zone, what, class, reason string) (st
 	case "recipient", "recipient_name", "recipient_domain":
 		value = partOf(s.Recipient, name)
 	default:
-		value = e.rules.view.String(name)
+		e.warn("unknown macro name %q in expansion request", name)
+		return "", false
 	}
 	return value, value != ""
 }

@@ -72,7 +72,7 @@ type Router struct {
 
 	myorigin, mydomain, myhostname            string
 	appendMyDomain, appendAtMyorigin          bool
-	swapBangpath, percentHack, dequoted       bool
+	swapBangpath, percentHack                 bool
 	delimiter                                 string
 	destination, aliasDomains, mailboxDomains *matchlist.List
 	relayDomains                              *matchlist.List

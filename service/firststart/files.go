@@ -84,9 +84,27 @@ func Quickstart(dir string, base int) (*Setup, error) {
 
 // Host describes a real host for the domain. certificateFile and keyFile may be "" for a self-signed pair.
 func Host(domain, dir, state, certificateFile, keyFile string) (*Setup, error) {
-	dir, err := filepath.Abs(dir)
-	if err != nil {
+	domain = strings.ToLower(strings.TrimSuffix(domain, "."))
+	if err := checkDomain(domain); err != nil {
 		return nil, err
+	}
+	if (certificateFile == "") != (keyFile == "") {
+		return nil, errors.New("a certificate needs its key, and a key its certificate")
+	}
+	for _, path := range []*string{&dir, &state, &certificateFile, &keyFile} {
+		if *path == "" {
+			continue
+		}
+		absolute, err := filepath.Abs(*path)
+		if err != nil {
+			return nil, err
+		}
+		*path = absolute
+	}
+	if certificateFile != "" {
+		if _, err := certificate.Load(certificate.Pair{CertificateFile: certificateFile, KeyFile: keyFile}); err != nil {
+			return nil, err
+		}
 	}
 	s := &Setup{
 		Dir: dir, State: state, Domain: domain, Hostname: "mail." + domain, Listen: "all", Ports: basePorts(0), Standard: true,
@@ -103,7 +121,7 @@ func (s *Setup) checkPaths() error {
 	if path := filepath.Join(s.State, "spool/private/dovecot-lmtp"); len(path) > maxSocketPath {
 		return fmt.Errorf("the directory's path is too long for a Unix socket (%s): choose one that is %d characters shorter", path, len(path)-maxSocketPath)
 	}
-	if strings.ContainsAny(s.Dir+s.State, " \t\n\"'#$%<>") {
+	if strings.ContainsAny(s.Dir+s.State+s.Certificate+s.Key, " \t\n\"'#$%<>") {
 		return fmt.Errorf("%s: a path with blanks or one of \"'#$%%<> cannot stand in configuration files: choose another directory", s.Dir)
 	}
 	return nil
@@ -118,8 +136,25 @@ func (s *Setup) Present() bool {
 	return err == nil
 }
 
-// Write makes directories, certificate, passwords and files. It replaces nothing: a file that is there is an error.
-func (s *Setup) Write(now time.Time) error {
+// inTheWay names a file that Write would have to replace, or "".
+func (s *Setup) inTheWay() string {
+	names := []string{filepath.Join(s.Dir, "main.cf"), filepath.Join(s.Dir, "master.cf"), filepath.Join(s.Dir, "dovecot.conf"), filepath.Join(s.Dir, "users")}
+	if s.SelfSigned {
+		names = append(names, s.Certificate, s.Key)
+	}
+	for _, name := range names {
+		if _, err := os.Lstat(name); err == nil {
+			return name
+		}
+	}
+	return ""
+}
+
+// Write makes directories, certificate, passwords and files. It replaces nothing: a file that is there is an error, and then nothing is written.
+func (s *Setup) Write() error {
+	if name := s.inTheWay(); name != "" {
+		return fmt.Errorf("%s is there already, and nothing is ever replaced: choose another directory, or move the file away", name)
+	}
 	for _, dir := range []string{s.Dir, filepath.Join(s.State, "spool/private"), filepath.Join(s.State, "data"), filepath.Join(s.State, "run")} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err

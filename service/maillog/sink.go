@@ -132,7 +132,7 @@ func facility(name string) (int, bool) {
 func Syslog(socket, facilityName, tag string) (Sink, error) {
 	number, known := facility(facilityName)
 	if !known {
-		return nil, fmt.Errorf("syslog facility %q is not known: use mail, daemon, local0 to local7 ...", facilityName)
+		return nil, fmt.Errorf("syslog facility %q is not known: use mail, daemon or local0 to local7", facilityName)
 	}
 	s := &syslogSink{socket: socket, facility: number, tag: tag}
 	if err := s.dial(); err != nil {

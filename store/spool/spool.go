@@ -73,7 +73,7 @@ func (c *Content) spill() error {
 	if err != nil {
 		return fmt.Errorf("spool: %w", err)
 	}
-	if err := os.Remove(file.Name()); err == nil {
+	if err = os.Remove(file.Name()); err == nil {
 		_, err = file.Write(c.memory)
 	}
 	if err != nil {

@@ -74,7 +74,7 @@ func (l *List) add(words []string, where string, inverted bool, depth int) error
 			exclude, word = !exclude, word[1:]
 		}
 		if word == "" {
-			return fmt.Errorf("%s: %s: no pattern after !", where, l.name)
+			return fmt.Errorf("%s: %s: ! without a pattern", where, l.name)
 		}
 		if len(l.patterns) >= maxPatterns {
 			return fmt.Errorf("%s: %s has more than %d patterns: use a table", where, l.name, maxPatterns)

@@ -101,7 +101,7 @@ func TestBadLists(t *testing.T) {
 	}
 	many := strings.Repeat("a ", maxPatterns+1)
 	for text, want := range map[string]string{
-		"10.1.2.3/8": "10.0.0.0/8", "10.0.0.0/99": "mask", "nosuch:t": "unsupported dictionary type", "/no/such": "no such file", "!": "after !", "[::1": "]", loop: "deep", many: "use a table",
+		"10.1.2.3/8": "10.0.0.0/8", "10.0.0.0/99": "mask", "nosuch:t": "unsupported dictionary type", "/no/such": "no such file", "!": "without a pattern", "[::1": "]", loop: "deep", many: "use a table",
 	} {
 		_, err := New("mynetworks", strings.Fields(text), Options{Open: open, Where: "main.cf:3"})
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "mynetworks") {

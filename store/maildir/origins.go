@@ -1,0 +1,7 @@
+package maildir
+
+// Filename returns the base name of a message's file, which Dovecot's POP3 server can make unique identifiers of.
+func (v *view) Filename(index int) string { return v.messages[index].base }
+
+// GUID returns a message's global identifier as Dovecot knows it: the G word of its record in dovecot-uidlist, else the base name.
+func (v *view) GUID(index int) string { return v.messages[index].guid }
