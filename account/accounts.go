@@ -2,6 +2,7 @@ package account
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -152,7 +153,7 @@ func (a *Accounts) makeDecoy(scheme string) error {
 	if scheme == "CRYPT" {
 		scheme = "SHA512-CRYPT"
 	}
-	text, err := password.Generate(scheme, "nobody", string(a.scramSeed), 0)
+	text, err := password.Generate(scheme, "nobody", hex.EncodeToString(a.scramSeed), 0)
 	if err != nil {
 		return fmt.Errorf("account: %w", err)
 	}

@@ -177,6 +177,9 @@ func (b *builder) mailboxHalf() error {
 	if err := b.mailboxAgent(); err != nil {
 		return err
 	}
+	if err := b.authEndpoints(); err != nil {
+		return fmt.Errorf("service auth: %w", err)
+	}
 	for _, protocol := range b.dovecot.Protocols() {
 		switch protocol {
 		case "imap", "imaps":

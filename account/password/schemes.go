@@ -427,7 +427,7 @@ func generateSCRAM(hashName string) func(user, password string, rounds int) (str
 func bcryptHash(password string, rounds int) (string, error) {
 	cost := 5
 	if rounds > 0 {
-		cost = rounds
+		cost = max(bcrypt.MinCost, min(rounds, bcrypt.MaxCost))
 	}
 	hashed, err := bcrypt.GenerateFromPassword([]byte(password[:min(len(password), 72)]), cost)
 	if err != nil {

@@ -16,6 +16,7 @@ func commands() []command {
 		completionCommand(),
 		dovecotCommand(),
 		doveconfCommand(),
+		doveadmCommand(),
 		postconfCommand(),
 		postmapCommand(),
 		postaliasCommand(),
