@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"postilion/service/listen"
@@ -51,10 +53,17 @@ type generation struct {
 	running   sync.WaitGroup
 	sessions  []func() int
 	retired   bool
+	// accepting counts the listeners that still yield connections; open counts the connections that were yielded and not yet closed, among
+	// them those that no server counts as a session yet.
+	accepting, open atomic.Int64
 }
 
-// idleSessions tells that nobody uses the generation any more.
+// idle tells that nobody uses the generation any more.
 func (g *generation) idle() bool {
+	// In this order: a listener that has ended yields no connection that open does not count.
+	if g.accepting.Load() > 0 || g.open.Load() > 0 {
+		return false
+	}
 	for _, count := range g.sessions {
 		if count() > 0 {
 			return false
@@ -139,7 +148,8 @@ func (s *Server) take(ctx context.Context, built *builder) error {
 			return err
 		}
 		g.handles = append(g.handles, handle)
-		g.running.Go(func() { s.serve(running, &e, handle) })
+		g.accepting.Add(1)
+		g.running.Go(func() { s.serve(running, &e, &lingering{Handle: handle, ctx: running, generation: g}) })
 	}
 	if s.current != nil {
 		s.current.retired = true
@@ -149,8 +159,8 @@ func (s *Server) take(ctx context.Context, built *builder) error {
 	return s.sockets.CloseUnused()
 }
 
-func (s *Server) serve(ctx context.Context, e *Endpoint, handle *listen.Handle) {
-	err := e.serve(ctx, lingering{handle, ctx})
+func (s *Server) serve(ctx context.Context, e *Endpoint, listener net.Listener) {
+	err := e.serve(ctx, listener)
 	if err != nil && ctx.Err() == nil {
 		s.log.Error(fmt.Sprintf("%s: %v", e.String(), err))
 	}
@@ -160,16 +170,43 @@ func (s *Server) serve(ctx context.Context, e *Endpoint, handle *listen.Handle) 
 // goes on with its sessions.
 type lingering struct {
 	*listen.Handle
-	ctx context.Context
+	ctx        context.Context
+	generation *generation
+	ended      sync.Once
 }
 
 // Accept implements net.Listener.
-func (l lingering) Accept() (net.Conn, error) {
+func (l *lingering) Accept() (net.Conn, error) {
 	conn, err := l.Handle.Accept()
 	if err != nil {
+		l.ended.Do(func() { l.generation.accepting.Add(-1) })
 		<-l.ctx.Done()
+		return nil, err
 	}
-	return conn, err
+	l.generation.open.Add(1)
+	return &counted{Conn: conn, generation: l.generation}, nil
+}
+
+// counted is a connection that keeps its generation in use until it is closed.
+type counted struct {
+	net.Conn
+	generation *generation
+	closed     sync.Once
+}
+
+// Close implements net.Conn.
+func (c *counted) Close() error {
+	defer c.closed.Do(func() { c.generation.open.Add(-1) })
+	return c.Conn.Close()
+}
+
+// SyscallConn implements syscall.Conn for what looks at the socket itself.
+func (c *counted) SyscallConn() (syscall.RawConn, error) {
+	conn, ok := c.Conn.(syscall.Conn)
+	if !ok {
+		return nil, errors.ErrUnsupported
+	}
+	return conn.SyscallConn()
 }
 
 // Reload reads the configuration again and, when all of it can be used, serves by it; sessions in flight keep what they began with. On an

@@ -282,7 +282,7 @@ func (r *Router) Resolve(ctx context.Context, sender, address string) (*Resoluti
 		full = r.Rewrite(inner)
 		local, domain, _ = split(full)
 	}
-	result.Routed = result.Routed || r.isRouted(local)
+	result.Routed = result.Routed || isRouted(local)
 	result.Local, result.Domain, result.Recipient = local, domain, local+"@"+domain
 	if err := r.classify(ctx, result); err != nil {
 		return nil, err
@@ -307,11 +307,9 @@ func (r *Router) inner(local string) (string, bool) {
 	return "", false
 }
 
-// isRouted tells whether a local part has routing operators for another host to act on.
-func (r *Router) isRouted(local string) bool {
-	text := strings.Trim(local, `"`)
-	return strings.Contains(text, "@") || (r.percentHack && strings.Contains(text, "%")) || (r.swapBangpath && strings.Contains(text, "!"))
-}
+// isRouted tells whether a local part has routing operators for another host to act on, whether or not this host acts on them: the host that the
+// mail goes to may, and would be blamed for relaying.
+func isRouted(local string) bool { return strings.ContainsAny(local, "@%!") }
 
 func (result *Resolution) note(what, where, text string) {
 	result.Trace = append(result.Trace, Step{What: what, Where: where, Result: text})
@@ -319,7 +317,7 @@ func (result *Resolution) note(what, where, text string) {
 
 func (r *Router) local(ctx context.Context, result *Resolution, local, domain string) (*Resolution, error) {
 	result.Class, result.Local, result.Domain, result.Recipient = Local, local, domain, local+"@"+domain
-	result.Routed = result.Routed || r.isRouted(local)
+	result.Routed = result.Routed || isRouted(local)
 	r.transport(result, "local_transport", r.myhostname)
 	return result, r.override(ctx, "", result)
 }

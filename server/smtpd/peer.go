@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -289,7 +290,7 @@ func (x *session) overLimit(kind Event, what string) bool {
 
 // earlyTalker tells whether the client sent something before it was greeted.
 func (x *session) earlyTalker() bool {
-	conn, ok := x.conn.(*net.TCPConn)
+	conn, ok := x.conn.(syscall.Conn)
 	if !ok {
 		return false
 	}
