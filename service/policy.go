@@ -71,3 +71,14 @@ func (t *transport) foreignAuth(socket string) account.Authenticator {
 	}
 	return authclient.New(network, address, first(t.view.String("smtpd_sasl_service"), "smtp"), t.log)
 }
+
+// contentChecks reads the header and body checks as the cleanup service of this smtpd service has them.
+func (t *transport) contentChecks() *policy.ContentChecks {
+	view := t.view
+	if cleanup, ok := t.builder.postfix.Service(t.view.String("cleanup_service_name"), "unix"); ok && t.view.IsSet("cleanup_service_name") {
+		view = cleanup.View()
+	}
+	return policy.NewContentChecks(policy.ContentOptions{
+		View: view, Open: func(spec string) table.Table { return t.tables.get(spec, false) }, Warn: func(text string) { t.log.Warn(text) },
+	})
+}

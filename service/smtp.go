@@ -373,6 +373,7 @@ func (t *transport) options() smtpd.Options {
 	o.SASLExceptionsNetworks = t.hosts("smtpd_sasl_exceptions_networks")
 	o.DiscardEHLOKeywords, o.RejectFooterMap = t.discardedKeywords(), t.footerMap()
 	o.LocalHeaderRewriteClients = t.localRewriteClients()
+	o.ContentChecks = t.contentChecks()
 	if !t.view.IsSet("smtpd_forbid_bare_newline") {
 		// Safer than Postfix 3.7's "no", which lets mail be smuggled; "smtpd_forbid_bare_newline = no" gives that back.
 		o.BareNewline = smtp.BareNewlineNormalize

@@ -103,7 +103,8 @@ func TestReplies(t *testing.T) {
 		{Outcome: OK, ID: 1, Params: Params{{"user", "a"}}},
 		{Outcome: OK, ID: 1, Params: Params{{"user", "a"}}, Data: []byte("v=x")},
 		{Outcome: Fail, ID: 2, Params: Params{{"user", "a"}, {"temp", ""}, {"reason", "closed\tfor now"}}},
-		{Outcome: Challenge, ID: 3, Data: []byte{}}, {Outcome: Challenge, ID: 3, Data: []byte("Password:")},
+		{Outcome: Challenge, ID: 3, Data: []byte{}},
+		{Outcome: Challenge, ID: 3, Data: []byte("Password:")},
 	} {
 		line := bytes.TrimSuffix(r.Append(nil), []byte("\n"))
 		if got, ok, err := ParseReply(line); !ok || err != nil || !reflect.DeepEqual(got, r) {
@@ -122,8 +123,10 @@ func TestReplies(t *testing.T) {
 
 func TestLookups(t *testing.T) {
 	for _, l := range []Lookup{
-		{User, 1, "al\tice", Params{{"service", "lmtp"}}}, {Pass, 2, "bob", Params{{"service", "imap"}, {"rip", "::1"}}},
-		{List, 3, "", Params{{"service", "imap"}, {"user", "a*"}}}, {FlushCache, 4, "", nil},
+		{User, 1, "al\tice", Params{{"service", "lmtp"}}},
+		{Pass, 2, "bob", Params{{"service", "imap"}, {"rip", "::1"}}},
+		{List, 3, "", Params{{"service", "imap"}, {"user", "a*"}}},
+		{FlushCache, 4, "", nil},
 	} {
 		m := MasterListener{version: true}
 		line := bytes.TrimSuffix(l.Append(nil), []byte("\n"))
@@ -138,8 +141,12 @@ func TestLookups(t *testing.T) {
 		}
 	}
 	for _, a := range []Answer{
-		{Found, 1, false, "alice", Params{{"uid", "7"}, {"home", "/a b"}}}, {Found, 1, true, "", Params{{"user", "a"}}}, {NotFound, 1, false, "", nil},
-		{Failed, 1, false, "", Params{{"reason", "x"}}}, {Listed, 1, false, "bob", nil}, {Done, 1, false, "", nil},
+		{Found, 1, false, "alice", Params{{"uid", "7"}, {"home", "/a b"}}},
+		{Found, 1, true, "", Params{{"user", "a"}}},
+		{NotFound, 1, false, "", nil},
+		{Failed, 1, false, "", Params{{"reason", "x"}}},
+		{Listed, 1, false, "bob", nil},
+		{Done, 1, false, "", nil},
 	} {
 		line := bytes.TrimSuffix(a.Append(nil), []byte("\n"))
 		if got, ok, err := ParseAnswer(line); !ok || err != nil || !reflect.DeepEqual(got, a) {

@@ -141,12 +141,8 @@ func (x *session) takeEffects(effects []policy.Effect, stage policy.Stage) {
 			continue
 		}
 		*list = append(*list, e)
-		switch e.Kind {
-		case "PREPEND":
-		case "WARN", "INFO":
-			x.log(strings.ToLower(e.Kind), e.Argument)
-		default:
-			x.log(strings.ToLower(e.Kind), "triggers "+e.Kind+" "+orElse(e.Argument, "action"))
+		if e.Text != "" {
+			x.log(strings.ToLower(e.Kind), e.Text)
 		}
 	}
 }

@@ -222,7 +222,8 @@ func (c *cleaner) endHeader(blank bool) {
 	t := c.transaction
 	x := t.session
 	if t.local || c.options.AlwaysAddMissingHeaders {
-		c.emit(c.missing())
+		c.flush()
+		t.pass(c.missing())
 	}
 	id := "<>"
 	if c.seen.messageID {

@@ -119,6 +119,8 @@ type Options struct {
 	// StrictMIMEEncodingDomain is strict_mime_encoding_domain. Default no.
 	StrictMIMEEncodingDomain bool
 
+	// ContentChecks are header_checks, mime_header_checks, nested_header_checks and body_checks; nil means none.
+	ContentChecks *policy.ContentChecks
 	// Checker decides at every stage. Required: without one there would be an open relay.
 	Checker policy.Checker
 	// Accept takes complete messages. Required unless AcceptEach is there.

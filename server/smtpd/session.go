@@ -129,7 +129,7 @@ func (x *session) handle(ctx context.Context, event smtp.Event) error {
 	case smtp.More:
 		return x.read()
 	case smtp.MessageData:
-		x.message.write(event.Data)
+		x.message.write(ctx, event.Data)
 	case smtp.Notice:
 		x.notice(event)
 	case smtp.Pause:

@@ -9,6 +9,7 @@ import (
 	"postilion/mail/envelope"
 	"postilion/mail/message"
 	"postilion/mta/policy"
+	"postilion/proto/smtp"
 	"postilion/store/spool"
 )
 
@@ -25,8 +26,10 @@ type transaction struct {
 	content *spool.Content
 	parser  *message.Parser
 	cleaner cleaner
-	local   bool
-	err     error
+	// scan runs the content checks, nil when there are none.
+	scan  *policy.Scan
+	local bool
+	err   error
 }
 
 // name gives the message its queue id and logs who sends it.
@@ -49,7 +52,7 @@ func (t *transaction) name() {
 }
 
 // begin opens spool and parser and writes the lines above the message.
-func (t *transaction) begin() {
+func (t *transaction) begin(ctx context.Context) {
 	x := t.session
 	t.begun = true
 	t.content = x.options.Spool.Create()
@@ -69,6 +72,9 @@ func (t *transaction) begin() {
 			head = append(head, '\r', '\n')
 		}
 	}
+	if checks := x.options.ContentChecks; checks != nil && !checks.Empty() {
+		t.scan = checks.Scan(ctx, t.keep, t.logContent)
+	}
 	t.put(x.received(head, mail, t.id))
 	switch local := x.options.LocalHeaderRewriteClients; {
 	case x.forwarded["SOURCE"] == "REMOTE":
@@ -86,9 +92,9 @@ func (x *session) onThisHost() bool {
 }
 
 // write takes octets of the message as the engine hands them out.
-func (t *transaction) write(data []byte) {
+func (t *transaction) write(ctx context.Context, data []byte) {
 	if !t.begun {
-		t.begin()
+		t.begin(ctx)
 	}
 	if t.session.options.Verbatim {
 		t.put(data)
@@ -97,8 +103,44 @@ func (t *transaction) write(data []byte) {
 	t.cleaner.write(data)
 }
 
-// put adds octets to what is kept.
+// put takes octets of the message to the content checks, or straight to what is kept.
 func (t *transaction) put(data []byte) {
+	if t.scan != nil {
+		t.scan.Write(data)
+		return
+	}
+	t.keep(data)
+}
+
+// pass takes header lines of our own, which are not checked.
+func (t *transaction) pass(data []byte) {
+	if t.scan != nil {
+		t.scan.Pass(data)
+		return
+	}
+	t.keep(data)
+}
+
+// logContent writes what cleanup would say of a match.
+func (t *transaction) logContent(e policy.ContentEvent) {
+	x := t.session
+	var b strings.Builder
+	b.WriteString(e.Verb + ": " + e.What + " from " + x.peer.client + "; from=<" + smtp.QuoteLocal(x.facts.Sender) + ">")
+	if recipients := x.engine.Envelope().Recipients; len(recipients) > 0 {
+		b.WriteString(" to=<" + smtp.QuoteLocal(recipients[0].Address) + ">")
+	}
+	b.WriteString(" proto=" + x.engine.Protocol())
+	if helo := x.engine.Helo(); helo != "" {
+		b.WriteString(" helo=<" + helo + ">")
+	}
+	if e.Text != "" {
+		b.WriteString(": " + e.Text)
+	}
+	x.lines.cleanupAbout(t.id, b.String())
+}
+
+// keep adds octets to what is kept.
+func (t *transaction) keep(data []byte) {
 	if t.err != nil || len(data) == 0 {
 		return
 	}
@@ -143,11 +185,12 @@ func (t *transaction) mail() *Mail {
 func (x *session) checkMessage(ctx context.Context) {
 	t := &x.message
 	if !t.begun {
-		t.begin()
+		t.begin(ctx)
 	}
 	if !x.options.Verbatim {
 		t.cleaner.finish()
 	}
+	t.finishScan()
 	refusal := t.refusal()
 	if refusal == "" {
 		x.facts.Size = t.content.Size()
@@ -160,6 +203,19 @@ func (x *session) checkMessage(ctx context.Context) {
 	t.release()
 }
 
+// finishScan ends the content checks; what they ask for is done like what access tables ask for.
+func (t *transaction) finishScan() {
+	if t.scan == nil {
+		return
+	}
+	t.scan.Finish()
+	t.discard = t.discard || t.scan.Discard
+	t.effects = append(t.effects, t.scan.Effects...)
+	if t.err == nil {
+		t.err = t.scan.Err
+	}
+}
+
 // refusal is what is wrong with the message itself, "" when it is fine.
 func (t *transaction) refusal() string {
 	x := t.session
@@ -170,6 +226,8 @@ func (t *transaction) refusal() string {
 	case !x.options.Verbatim && t.cleaner.hops+1 >= x.options.HopCountLimit:
 		x.lines.warning(t.id + ": message rejected: hopcount exceeded")
 		return "554 5.4.0 Error: too many hops"
+	case t.scan != nil && t.scan.Refusal != "":
+		return t.scan.Refusal
 	case t.cleaner.forbidden:
 		return "550 5.7.1 disallowed character"
 	case t.cleaner.header8Bit && x.options.Strict7BitHeaders && !x.engine.Envelope().UTF8:

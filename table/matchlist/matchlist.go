@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 )
 
@@ -125,6 +126,9 @@ func isTable(word string) bool {
 	return true
 }
 
+// mappedBits is how many bits come before the IPv4 address in one mapped into IPv6.
+const mappedBits = 96
+
 // parseAddress reads 1.2.3.4, 1.2.3.0/24, [2001:db8::]/32 and [::1]. A network with bits set beyond its length is an error, as in Postfix.
 func parseAddress(word string) (prefix netip.Prefix, isAddress bool, err error) {
 	text := word
@@ -140,14 +144,22 @@ func parseAddress(word string) (prefix netip.Prefix, isAddress bool, err error) 
 	if err != nil {
 		return prefix, false, nil
 	}
-	parsed = parsed.Unmap()
 	if !hasLength {
+		parsed = parsed.Unmap()
 		return netip.PrefixFrom(parsed, parsed.BitLen()), true, nil
 	}
-	prefix, err = netip.ParsePrefix(parsed.String() + "/" + length)
+	bits, err := strconv.Atoi(length)
+	if unmapped := parsed.Unmap(); unmapped != parsed && bits >= mappedBits {
+		// [::ffff:127.0.0.0]/104 is 127.0.0.0/8.
+		parsed, bits = unmapped, bits-mappedBits
+	}
+	if err == nil && (bits < 0 || bits > parsed.BitLen()) {
+		err = fmt.Errorf("length %s is out of range", length)
+	}
 	if err != nil {
 		return prefix, false, fmt.Errorf("%q: bad net/mask pattern: %w", word, err)
 	}
+	prefix = netip.PrefixFrom(parsed, bits)
 	if prefix.Masked() != prefix {
 		return prefix, false, fmt.Errorf("non-null host address bits in %q, perhaps you should use %q instead", word, prefix.Masked())
 	}

@@ -72,6 +72,9 @@ func TestMatches(t *testing.T) {
 		{"[2001:db8::]/32", false, "host", "2001:db8::5", true},
 		{"2001:db8::/32", false, "host", "2001:db8::5", true},
 		{"[::1]", false, "host", "::1", true},
+		{"[::ffff:127.0.0.0]/104", false, "host", "127.0.0.1", true},
+		{"[::ffff:127.0.0.0]/104", false, "host", "128.0.0.1", false},
+		{"::/0", false, "host", "2001:db8::1", true},
 		{"test:t", false, "host", "192.0.2.9", true},
 	} {
 		list, err := New("mynetworks", strings.Fields(row.list), Options{Open: open, ParentDomains: row.parents, Where: "main.cf:3"})
