@@ -3,7 +3,6 @@ package service_test
 import (
 	"bytes"
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,8 +20,16 @@ type posted struct {
 	to   []int
 }
 
-// strayCR is a CR within a line, which cleanup_replace_stray_cr_lf has become a space.
-var strayCR = regexp.MustCompile("\r([^\n])")
+// withoutStrayCR makes a CR within a line a space, as cleanup_replace_stray_cr_lf has it.
+func withoutStrayCR(text []byte) []byte {
+	clean := bytes.Clone(text)
+	for i, c := range clean {
+		if c == '\r' && (i+1 == len(clean) || clean[i+1] != '\n') {
+			clean[i] = ' '
+		}
+	}
+	return clean
+}
 
 // networkForm is a message as a sender would transmit it: without the mbox line that archives put before it, with CRLF.
 func networkForm(text []byte) []byte {
@@ -30,14 +37,14 @@ func networkForm(text []byte) []byte {
 		_, text, _ = bytes.Cut(text, []byte("\n"))
 	}
 	text = withoutDropped(message.NetworkForm(text))
-	text = strayCR.ReplaceAll(text, []byte(" $1"))
+	text = withoutStrayCR(text)
 	if !bytes.HasSuffix(text, []byte("\r\n")) {
 		text = append(bytes.Clone(text), "\r\n"...)
 	}
 	return text
 }
 
-// withoutDropped leaves out the fields of message_drop_headers, which a server removes.
+// withoutDropped leaves out the fields of message_drop_headers, which a server removes, and ends the header by an empty line.
 func withoutDropped(text []byte) []byte {
 	var kept []byte
 	dropping := false
@@ -45,7 +52,11 @@ func withoutDropped(text []byte) []byte {
 	for line := range bytes.Lines(text) {
 		name, _, isField := bytes.Cut(line, []byte(":"))
 		if line[0] != ' ' && line[0] != '\t' {
-			if !isField {
+			if !isField || bytes.ContainsAny(bytes.TrimRight(name, " \t"), " \t") {
+				if string(line) != "\r\n" {
+					// A body that begins without an empty line gets one.
+					kept = append(kept, "\r\n"...)
+				}
 				break
 			}
 			dropping = false
@@ -191,6 +202,9 @@ func (s *system) readIMAP(n int) ([][]byte, error) {
 			return nil, fmt.Errorf("RFC822.SIZE %s, the message has %d octets", size, len(a.literals[0]))
 		}
 		texts = append(texts, a.literals[0])
+	}
+	if len(texts) == 0 {
+		return nil, nil
 	}
 	answers, err = w.imap("FETCH 1:* (ENVELOPE BODYSTRUCTURE)")
 	if err != nil {
