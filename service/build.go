@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 
@@ -169,6 +170,9 @@ func (b *builder) mailboxHalf() error {
 	if err := b.noteAuthSockets(view); err != nil {
 		return err
 	}
+	if err := b.openVault(view); err != nil {
+		return err
+	}
 	if err := b.mailboxAgent(); err != nil {
 		return err
 	}
@@ -187,6 +191,19 @@ func (b *builder) mailboxHalf() error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", protocol, err)
 		}
+	}
+	return nil
+}
+
+// openVault opens the vault of mail_location before anybody is told that we are ready: one that another process owns, or that cannot be
+// written, ends the start, not each delivery.
+func (b *builder) openVault(view *dovecot.View) error {
+	location := view.String("mail_location")
+	if !strings.HasPrefix(location, "vault:") || strings.Contains(location, "%") {
+		return nil
+	}
+	if _, _, err := b.stores.at(location); err != nil {
+		return fmt.Errorf("%s: mail_location: %w", view.Where("mail_location"), err)
 	}
 	return nil
 }
