@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 
@@ -171,6 +172,9 @@ func (b *builder) mailboxHalf() error {
 	if b.accounts, err = newAccounts(view, b.dovecotLog); err != nil {
 		return err
 	}
+	if err := b.openVault(view); err != nil {
+		return err
+	}
 	if err := b.mailboxAgent(); err != nil {
 		return err
 	}
@@ -192,6 +196,19 @@ func (b *builder) mailboxHalf() error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", protocol, err)
 		}
+	}
+	return nil
+}
+
+// openVault opens the vault of mail_location before anybody is told that we are ready: one that another process owns, or that cannot be
+// written, ends the start, not each delivery.
+func (b *builder) openVault(view *dovecot.View) error {
+	location := view.String("mail_location")
+	if b.inspecting || !strings.HasPrefix(location, "vault:") || strings.Contains(location, "%") {
+		return nil
+	}
+	if _, _, err := b.stores.at(location); err != nil {
+		return fmt.Errorf("%s: mail_location: %w", view.Where("mail_location"), err)
 	}
 	return nil
 }

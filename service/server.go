@@ -126,7 +126,8 @@ func (s *Server) take(ctx context.Context, built *builder) error {
 			s.log.Warn(fmt.Sprintf("%s is left out: %v", e.String(), err))
 			continue
 		case err != nil:
-			return err
+			// Those that were opened before would take connections that nobody serves.
+			return errors.Join(err, s.sockets.CloseUnused())
 		}
 		endpoints = append(endpoints, e)
 	}

@@ -215,6 +215,11 @@ type broken struct{ err error }
 
 func (b broken) find(context.Context, string) (answer, bool, error) { return answer{}, false, b.err }
 
+// nothing is a map of a NIS domain that is not set, which is what every host without NIS has. The default alias_maps names one.
+type nothing struct{}
+
+func (nothing) find(context.Context, string) (answer, bool, error) { return answer{}, false, nil }
+
 // open finds the type. Types whose keys are fixed strings fold them unless told otherwise.
 func (t *opened) open(kind, name string, options *Options) (err error) {
 	fold := !options.NoFold
@@ -240,6 +245,9 @@ func (t *opened) open(kind, name string, options *Options) (err error) {
 	case "fail":
 		t.pattern = true
 		t.finder = broken{ErrApplication}
+	case "nis":
+		t.finder = nothing{}
+		options.warn("%s: NIS domain name not set - NIS lookups disabled", t.spec)
 	case "environ":
 		t.fold = fold
 		t.finder = environ{options.Getenv, t.spec}
@@ -269,7 +277,7 @@ func (t *opened) open(kind, name string, options *Options) (err error) {
 // Types lists the types that Open knows.
 func Types() []string {
 	return []string{
-		"btree", "cdb", "cidr", "dbm", "environ", "fail", "hash", "inline", "lmdb", "pcre", "pipemap", "proxy", "randmap",
+		"btree", "cdb", "cidr", "dbm", "environ", "fail", "hash", "inline", "lmdb", "nis", "pcre", "pipemap", "proxy", "randmap",
 		"regexp", "sdbm", "socketmap", "static", "tcp", "texthash", "unionmap", "unix",
 	}
 }

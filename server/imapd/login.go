@@ -232,16 +232,14 @@ func (s *session) enter(ctx context.Context, cmd *imap.Command, user *account.Us
 	}
 	namespaces, err := s.opt.Mail.Open(ctx, user)
 	s.logLogin()
-	if err == nil {
-		s.namespaces = namespaces
-		err = s.autoCreate(ctx)
-	}
 	if err != nil {
 		s.log.Error("opening mail: " + err.Error())
 		s.tagged(cmd, "NO [UNAVAILABLE] Internal error occurred. Refer to server log for more information.")
 		s.ended, s.reason = true, "Internal error"
 		return
 	}
+	s.namespaces = namespaces
+	s.autoCreate(ctx)
 	s.dec.Reset(s.srv.grammar, imap.Limits{Line: s.opt.MaxLine, LiteralMinus: s.opt.LiteralMinus})
 	if s.asked {
 		s.untagged("CAPABILITY " + s.capabilities())

@@ -132,8 +132,9 @@ func (ns *Namespace) setting(name string) *MailboxSetting {
 	return nil
 }
 
-// autoCreate makes the mailboxes that the configuration wants to be there.
-func (s *session) autoCreate(ctx context.Context) error {
+// autoCreate makes the mailboxes that the configuration wants to be there. One that cannot be made keeps nobody out: on a full disk, the user
+// must get in to delete mail.
+func (s *session) autoCreate(ctx context.Context) {
 	for i := range s.namespaces {
 		ns := &s.namespaces[i]
 		for _, m := range ns.Mailboxes {
@@ -151,11 +152,10 @@ func (s *session) autoCreate(ctx context.Context) error {
 				err = ns.Account.Subscribe(ctx, m.Name, true)
 			}
 			if err != nil {
-				return fmt.Errorf("mailbox %s, which auto wants: %w", m.Name, err)
+				s.log.Error(fmt.Sprintf("mailbox %s, which auto wants: %v", m.Name, err))
 			}
 		}
 	}
-	return nil
 }
 
 func firstWord(s string) string {

@@ -12,8 +12,11 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"postilion/store"
 )
@@ -22,6 +25,8 @@ import (
 type disk struct {
 	// before is asked before each step and makes it fail; nil in real life.
 	before func(step, path string) error
+	// releases says when locks were let go.
+	releases releases
 	// unsynced leaves flushing to the system; for tests of everything but durability.
 	unsynced bool
 }
@@ -249,9 +254,19 @@ func lockHost() string {
 	return host
 }
 
+// bootTime is when the system started; no process is older. The zero time when the system does not say.
+func bootTime() time.Time {
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return time.Time{}
+	}
+	// A second more for what the clock was corrected by since.
+	return time.Now().Add(-time.Duration(info.Uptime+1) * time.Second)
+}
+
 // abandoned tells whether the process that made the lock file is known to be gone.
 func abandoned(name string, info fs.FileInfo) bool {
-	if time.Since(info.ModTime()) > staleLock {
+	if time.Since(info.ModTime()) > staleLock || info.ModTime().Before(bootTime()) {
 		return true
 	}
 	if info.Size() > 1000 {
@@ -282,14 +297,22 @@ func (d *disk) lock(ctx context.Context, path string, timeout time.Duration, own
 	}
 	name := path + ".lock"
 	deadline := time.Now().Add(timeout)
-	for wait := time.Millisecond; ; wait = min(2*wait, 8*time.Millisecond) {
-		mine, err := makeLock(name, owner)
+	d.giveWay(name)
+	claim, mine, err := makeClaim(name, owner)
+	if err != nil {
+		return nil, kind(err)
+	}
+	// The claim stands while we wait, so that whoever holds the lock sees that somebody waits.
+	defer func() { _ = os.Remove(claim) }()
+	for wait := time.Millisecond; ; wait = min(2*wait, longestLockWait) {
+		err := os.Link(claim, name)
 		if err == nil {
 			return func() {
 				// Whoever took it for abandoned owns the name now.
 				if info, err := os.Stat(name); err == nil && os.SameFile(info, mine) {
 					_ = os.Remove(name)
 				}
+				d.releases.note(name)
 			}, nil
 		}
 		if !errors.Is(err, fs.ErrExist) {
@@ -310,20 +333,68 @@ func (d *disk) lock(ctx context.Context, path string, timeout time.Duration, own
 	}
 }
 
-// makeLock makes the lock file with what it says in one step, by a link, so that none is ever found that does not say whose it is.
-func makeLock(name string, owner ownership) (fs.FileInfo, error) {
-	temporary := name + "." + randomHex(8)
-	file, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, owner.file())
-	if err != nil {
-		return nil, err
+// longestLockWait is how long a waiter sleeps between two tries at the most.
+const longestLockWait = 8 * time.Millisecond
+
+// giveWay waits a moment when we let the lock go just now and another process waits for it: otherwise a busy process would take it again
+// before a waiter looks, for ever.
+func (d *disk) giveWay(name string) {
+	if !d.releases.recent(name) {
+		return
 	}
-	defer func() { _ = os.Remove(temporary) }()
+	claims, err := filepath.Glob(escapeGlob(name) + ".*")
+	if err != nil {
+		return
+	}
+	for _, claim := range claims {
+		if info, err := os.Stat(claim); err == nil && time.Since(info.ModTime()) < staleLock {
+			time.Sleep(longestLockWait + 2*time.Millisecond)
+			return
+		}
+	}
+}
+
+func escapeGlob(path string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
+}
+
+// releases remembers when this process let go of locks last.
+type releases struct {
+	mu   sync.Mutex
+	last map[string]time.Time
+}
+
+// maxReleases bounds what is remembered.
+const maxReleases = 10_000
+
+func (r *releases) note(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.last == nil || len(r.last) >= maxReleases {
+		r.last = map[string]time.Time{}
+	}
+	r.last[name] = time.Now()
+}
+
+func (r *releases) recent(name string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return time.Since(r.last[name]) < longestLockWait
+}
+
+// makeClaim makes a file beside the lock that says whose it is; a link to it is the lock, so that no lock is ever found that does not say so.
+func makeClaim(name string, owner ownership) (claim string, info fs.FileInfo, err error) {
+	claim = name + "." + randomHex(8)
+	file, err := os.OpenFile(claim, os.O_WRONLY|os.O_CREATE|os.O_EXCL, owner.file())
+	if err != nil {
+		return "", nil, err
+	}
 	_, writeErr := file.WriteString(lockText)
 	info, statErr := file.Stat()
-	if err := errors.Join(writeErr, statErr, owner.give(temporary), file.Close()); err != nil {
-		return nil, err
+	if err := errors.Join(writeErr, statErr, owner.give(claim), file.Close()); err != nil {
+		return "", nil, errors.Join(err, os.Remove(claim))
 	}
-	return info, os.Link(temporary, name)
+	return claim, info, nil
 }
 
 // randomHex returns n random octets in hexadecimal.

@@ -55,6 +55,24 @@ func (m *mailbox) do(ctx context.Context, operation string, fn func(f *folder) e
 	return m.fail(operation, fn(m.folder))
 }
 
+// read runs fn over a message. The folder is read again only when the message is not known or its file is not where it was: a reader needs
+// no lock, however busy the folder is.
+func (m *mailbox) read(ctx context.Context, uid store.UID, fn func(f *folder) error) error {
+	end, err := m.account.store.begin(ctx)
+	if err != nil {
+		return m.fail("read", err)
+	}
+	defer end()
+	m.folder.mu.Lock()
+	defer m.folder.mu.Unlock()
+	if f := m.folder; !f.loaded || f.gone || f.find(uid) == nil {
+		if err := f.refresh(ctx); err != nil {
+			return m.fail("read", err)
+		}
+	}
+	return m.fail("read", fn(m.folder))
+}
+
 func (m *mailbox) View(ctx context.Context) (store.View, error) {
 	var current *view
 	if err := m.do(ctx, "open", func(f *folder) error { current = f.current; return nil }); err != nil {
@@ -65,7 +83,7 @@ func (m *mailbox) View(ctx context.Context) (store.View, error) {
 
 func (m *mailbox) Open(ctx context.Context, uid store.UID) (store.Body, error) {
 	var opened *body
-	err := m.do(ctx, "read", func(f *folder) error {
+	err := m.read(ctx, uid, func(f *folder) error {
 		err := f.withFile(ctx, uid, func(_ *stored, path string) (err error) {
 			opened, err = openBody(path)
 			return err
@@ -122,7 +140,7 @@ func (f *folder) withFile(ctx context.Context, uid store.UID, fn func(m *stored,
 
 func (m *mailbox) Structure(ctx context.Context, uid store.UID) (*message.Message, error) {
 	var structure *message.Message
-	err := m.do(ctx, "read", func(f *folder) error {
+	err := m.read(ctx, uid, func(f *folder) error {
 		for _, p := range f.parsed {
 			if p.uid == uid {
 				structure = p.structure
