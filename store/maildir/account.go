@@ -115,10 +115,10 @@ func (a *account) subscribe(ctx context.Context, name string, subscribed bool) e
 }
 
 func (a *account) Create(ctx context.Context, name, use string) error {
-	return a.do(ctx, "create", name, func() error { return a.create(name, use) })
+	return a.do(ctx, "create", name, func() error { return a.create(ctx, name, use) })
 }
 
-func (a *account) create(name, use string) error {
+func (a *account) create(ctx context.Context, name, use string) error {
 	if name == store.Inbox {
 		return store.ErrExists
 	}
@@ -133,6 +133,15 @@ func (a *account) create(name, use string) error {
 	if a.root.exists(name) {
 		return store.ErrExists
 	}
+	unlock, err := a.lockForCreation(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if a.root.exists(name) {
+		// Another process was quicker.
+		return store.ErrExists
+	}
 	if use != "" {
 		uses, err := a.root.specialUses()
 		if err != nil {
@@ -144,6 +153,17 @@ func (a *account) create(name, use string) error {
 		}
 	}
 	return a.root.makeFolder(name, true)
+}
+
+// lockForCreation makes the mailbox's directory and takes the lock of its UID list, so that two processes do not both give it one.
+func (a *account) lockForCreation(ctx context.Context, name string) (unlock func(), err error) {
+	p, owner := a.root.location.paths(name), a.root.ownership()
+	for _, dir := range []string{p.mail, p.control} {
+		if err := a.store.disk.mkdirAll(dir, owner); err != nil {
+			return nil, err
+		}
+	}
+	return a.store.disk.lock(ctx, filepath.Join(p.control, uidListName), a.store.options.LockTimeout, owner)
 }
 
 // checkExisting refuses names that no mailbox can have and those that none has.
@@ -298,7 +318,7 @@ func (a *account) Rename(ctx context.Context, from, to string) error {
 
 // renameInbox moves all messages to a new mailbox.
 func (a *account) renameInbox(ctx context.Context, to string) error {
-	if err := a.create(to, ""); err != nil {
+	if err := a.create(ctx, to, ""); err != nil {
 		return err
 	}
 	source, target := a.handle(store.Inbox), a.handle(to)

@@ -194,7 +194,7 @@ func (s *Store) checkQuotas(ctx context.Context, delivery *store.Delivery, plans
 // deliverTo puts the message into one mailbox; earlier targets may lend it their file.
 func (s *Store) deliverTo(ctx context.Context, delivery *store.Delivery, earlier []*plan, p *plan) error {
 	if p.mailbox == nil {
-		err := p.account.create(p.target.Mailbox, "")
+		err := p.account.create(ctx, p.target.Mailbox, "")
 		if err == nil && p.target.SubscribeCreated {
 			err = p.account.subscribe(ctx, p.target.Mailbox, true)
 		}

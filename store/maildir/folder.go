@@ -174,7 +174,8 @@ func (f *folder) update(ctx context.Context, fn func(*tx) error) error {
 	if f.gone {
 		return store.ErrNotFound
 	}
-	if !isDir(filepath.Join(f.paths.mail, "cur")) {
+	cur := filepath.Join(f.paths.mail, "cur")
+	if !isDir(cur) && !isDir(filepath.Join(f.paths.mail, "new")) {
 		return store.ErrNotFound
 	}
 	if err := f.store.disk.mkdirAll(f.paths.control, f.root.ownership()); err != nil {
@@ -185,6 +186,10 @@ func (f *folder) update(ctx context.Context, fn func(*tx) error) error {
 		return err
 	}
 	defer unlock()
+	if !isDir(cur) {
+		// Whoever makes a mailbox holds its lock until cur is there: this is none.
+		return store.ErrNotFound
+	}
 	c := &tx{folder: f}
 	err = f.sync(c)
 	if err == nil {

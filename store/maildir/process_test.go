@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -86,7 +87,9 @@ type deliverer struct {
 	acked []string
 	log   bytes.Buffer
 	read  sync.WaitGroup
-	stdin *os.File
+	// silent tells that the process ended, or closed its output.
+	silent atomic.Bool
+	stdin  *os.File
 }
 
 func startDeliverer(t *testing.T, home, prefix string) *deliverer {
@@ -117,6 +120,7 @@ func startDeliverer(t *testing.T, home, prefix string) *deliverer {
 			d.acked = append(d.acked, lines.Text())
 			d.mu.Unlock()
 		}
+		d.silent.Store(true)
 	})
 	return d
 }
@@ -184,7 +188,7 @@ func TestTwoProcesses(t *testing.T) {
 			}
 			uids[uid] = subject
 		}
-		if one.cmd.ProcessState != nil || two.cmd.ProcessState != nil {
+		if one.silent.Load() || two.silent.Load() {
 			t.Fatalf("a process ended early: %s%s", one.log.String(), two.log.String())
 		}
 	}
