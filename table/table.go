@@ -215,7 +215,8 @@ type broken struct{ err error }
 
 func (b broken) find(context.Context, string) (answer, bool, error) { return answer{}, false, b.err }
 
-// nothing is a map of a NIS domain that is not set, which is what every host without NIS has. The default alias_maps names one.
+// nothing is a map of a NIS domain that is not set, which is what every host without NIS has. The default
+// alias_maps names one, so no warning is made of it.
 type nothing struct{}
 
 func (nothing) find(context.Context, string) (answer, bool, error) { return answer{}, false, nil }
@@ -247,7 +248,6 @@ func (t *opened) open(kind, name string, options *Options) (err error) {
 		t.finder = broken{ErrApplication}
 	case "nis":
 		t.finder = nothing{}
-		options.warn("%s: NIS domain name not set - NIS lookups disabled", t.spec)
 	case "environ":
 		t.fold = fold
 		t.finder = environ{options.Getenv, t.spec}
