@@ -217,10 +217,14 @@ func (s *Server) Reload(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reload: %w; the configuration in use stays", err)
 	}
+	// Before anything is swapped: a log that cannot be opened again is a reason to change nothing.
+	if err := s.logs.reopen(); err != nil {
+		return fmt.Errorf("reload: %w; the configuration in use stays", err)
+	}
 	if err := s.take(ctx, built); err != nil {
 		return fmt.Errorf("reload: %w; the configuration in use stays", err)
 	}
-	return s.logs.reopen()
+	return nil
 }
 
 // Tidy ends generations that were replaced and have no sessions left. It is called from time to time.
@@ -250,10 +254,11 @@ func (s *Server) Stop(ctx context.Context) error {
 	}()
 	select {
 	case <-done:
+		return errors.Join(err, s.closeStores(), s.logs.close())
 	case <-ctx.Done():
-		err = errors.Join(err, fmt.Errorf("stop: sessions did not end in time: %w", ctx.Err()))
+		// Sessions still use the stores: what they were told is on the disk, and the process ends with them.
+		return errors.Join(err, fmt.Errorf("stop: sessions did not end in time: %w", ctx.Err()), s.logs.close())
 	}
-	return errors.Join(err, s.closeStores(), s.logs.close())
 }
 
 // TidyEvery is how often Tidy is worth calling.

@@ -378,6 +378,8 @@ func (t *transport) options() smtpd.Options {
 		// Safer than Postfix 3.7's "no", which lets mail be smuggled; "smtpd_forbid_bare_newline = no" gives that back.
 		o.BareNewline = smtp.BareNewlineNormalize
 	}
+	announced := t.view.List("postilion_smtpd_ehlo_keywords")
+	o.BinaryMIME, o.Settings.Limits = hasWord(announced, "BINARYMIME"), hasWord(announced, "LIMITS")
 	o.EnforceTLS = smtpdTLSLevel(t.view) == "encrypt"
 	o.TLSAuthOnly = o.TLSAuthOnly || o.EnforceTLS
 	return o
