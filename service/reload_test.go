@@ -236,7 +236,7 @@ func TestBrokenConfigurationChangesNothing(t *testing.T) {
 		{"a socket that is taken", "master.cf", fmt.Sprintf("127.0.0.1:%d inet n - n - - smtpd\n", taken.Addr().(*net.TCPAddr).Port), "listen on"},
 		{"master.cf fields", "master.cf", "smtp inet n\n", "master.cf"},
 		{"a certificate that is none", "tls/cert.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "cert.pem"},
-		{"an auth socket that is nobody's", "main.cf", "smtpd_sasl_path = private/other\n", "smtpd_sasl_path"},
+		{"logins by a kind that is not here", "main.cf", "smtpd_sasl_type = cyrus\n", "smtpd_sasl_type"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			path := filepath.Join(s.dir, c.file)
