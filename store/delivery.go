@@ -17,7 +17,8 @@ type Delivery struct {
 	InternalDate time.Time
 	Targets      []Target
 	// AllOrNothing has the store deliver to no target when one of them fails for a reason of its own (quota, no such mailbox). The
-	// outcomes then hold that target's error, and ErrNotDelivered for the others.
+	// outcomes then hold that target's error, and ErrNotDelivered for the others, but for targets that had the delivery before: they stay
+	// duplicates.
 	AllOrNothing bool
 }
 

@@ -219,11 +219,17 @@ func (s *Store) newEntry(body newBody, internal time.Time) entry {
 	return entry{body: body.id, email: body.id, size: body.size, internal: internal.Unix(), zone: int16(offset / 60), saved: now.Unix()}
 }
 
-// giveUp turns the outcomes into those of a delivery that one target failed.
+// giveUp turns the outcomes into those of a delivery that one target failed. A target that had the delivery before has it still.
 func (r *deliveryRun) giveUp() {
+	fresh := map[[2]string]bool{}
 	for i := range r.outcomes {
+		target := r.delivery.Targets[i]
+		place := [2]string{target.Owner.User, target.Mailbox}
+		if r.outcomes[i].Duplicate && !fresh[place] {
+			continue
+		}
+		fresh[place] = true
 		if r.outcomes[i].Err == nil {
-			target := r.delivery.Targets[i]
 			r.outcomes[i] = store.Outcome{Err: wrap("deliver", target.Owner.User, target.Mailbox, store.ErrNotDelivered)}
 		}
 	}
