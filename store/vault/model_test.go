@@ -260,7 +260,7 @@ func (m *machine) deliver(r *rapid.T) {
 		target, mark := d.Targets[i], id+" "+names[i]
 		box := m.model.boxes[names[i]]
 		switch {
-		case failed && d.AllOrNothing:
+		case failed && d.AllOrNothing && !m.model.delivered[mark]:
 			if outcome.Err == nil || outcome.UID != 0 {
 				r.Fatalf("target %d: %+v, another one failed", i, outcome)
 			}
