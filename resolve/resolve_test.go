@@ -47,17 +47,12 @@ func nameserver(t *testing.T) (address string, asked *atomic.Int64) {
 		asked.Add(1)
 		_ = w.WriteMsg(answerFrom(records, q, w.RemoteAddr().Network() == "udp"))
 	})
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	listener, err := net.Listen("tcp", conn.LocalAddr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	conn, listener := listenOnOnePort(t)
 	for _, server := range []*dns.Server{{PacketConn: conn, Handler: handler}, {Listener: listener, Handler: handler}} {
-		done := make(chan error, 1)
+		done, serving := make(chan error, 1), make(chan struct{})
+		server.NotifyStartedFunc = func() { close(serving) }
 		go func() { done <- server.ActivateAndServe() }()
+		<-serving
 		t.Cleanup(func() {
 			if err := server.Shutdown(); err != nil {
 				t.Error(err)
@@ -66,6 +61,25 @@ func nameserver(t *testing.T) (address string, asked *atomic.Int64) {
 		})
 	}
 	return conn.LocalAddr().String(), asked
+}
+
+// listenOnOnePort finds a port that is free for UDP and TCP alike.
+func listenOnOnePort(t *testing.T) (net.PacketConn, net.Listener) {
+	t.Helper()
+	for attempt := 1; ; attempt++ {
+		conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		listener, err := net.Listen("tcp", conn.LocalAddr().String())
+		if err == nil {
+			return conn, listener
+		}
+		_ = conn.Close()
+		if attempt == 20 {
+			t.Fatal(err)
+		}
+	}
 }
 
 func answerFrom(records []dns.RR, q *dns.Msg, udp bool) *dns.Msg {
