@@ -254,10 +254,13 @@ func (x *session) startTLS(ctx context.Context) bool {
 	if x.options.TLSLogLevel > 1 {
 		x.lines.info("setting up TLS connection from " + x.peer.client)
 	}
+	x.askedAt = time.Now()
+	x.owes.Store(x.askedAt.UnixNano())
 	if err = x.deadlineForHandshake(); err == nil {
 		err = secure.HandshakeContext(ctx)
 	}
-	if err == nil {
+	x.waited()
+	if err == nil && !x.dismissed.Load() {
 		err = secure.SetDeadline(time.Time{})
 	}
 	if err != nil {
@@ -265,7 +268,7 @@ func (x *session) startTLS(ctx context.Context) bool {
 		return false
 	}
 	x.deadline.Lock()
-	x.conn, x.waiting = secure, false
+	x.conn = secure
 	x.deadline.Unlock()
 	state := secure.ConnectionState()
 	x.tls = &state
