@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -131,6 +132,28 @@ func writeFile(files vfs.FS, name string, text []byte) error {
 		err = f.Sync()
 	}
 	return errors.Join(err, f.Close())
+}
+
+// makeDirectory makes dir and what is missing above it. A name is durable only when the directory that holds it was flushed, so until the database is
+// stamped every directory on the way down is, also those that somebody else made a moment ago. Directories above that may not be read
+// were there before, and a file system that has no flush for directories is not asked twice.
+func makeDirectory(files vfs.FS, dir string) error {
+	if err := files.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	if _, err := files.Stat(files.PathJoin(dir, formatName)); err == nil {
+		return nil
+	}
+	for at := dir; ; at = files.PathDir(at) {
+		if err := syncDirectory(files, at); at != dir && (errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EINVAL)) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if files.PathDir(at) == at {
+			return nil
+		}
+	}
 }
 
 func syncDirectory(files vfs.FS, dir string) error {

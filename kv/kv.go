@@ -108,7 +108,7 @@ type failure struct{ err error }
 func Open(dir string, options Options) (*DB, error) {
 	options = options.withDefaults()
 	fs := options.FS
-	if err := fs.MkdirAll(dir, 0o700); err != nil {
+	if err := makeDirectory(fs, dir); err != nil {
 		return nil, fmt.Errorf("kv: making %s: %w", dir, err)
 	}
 	lock, err := lockDirectory(fs, dir)
