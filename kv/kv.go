@@ -42,6 +42,8 @@ var (
 	ErrLocked = errors.New("kv: the database is in use")
 	// ErrFormat: the directory holds something that this version cannot read.
 	ErrFormat = errors.New("kv: unknown database format")
+	// ErrDamaged: the database's files are not what was written.
+	ErrDamaged = errors.New("kv: the database is damaged")
 )
 
 // Sizes taken when Options leaves them zero.
@@ -161,6 +163,9 @@ func (db *DB) open(options Options) (err error) {
 		}
 	}()
 	db.pebble, err = pebble.Open(db.dir, db.pebbleOptions(options))
+	if errors.Is(err, pebble.ErrCorruption) {
+		return fmt.Errorf("%w: opening %s: %w", ErrDamaged, db.dir, err)
+	}
 	if err != nil {
 		return fmt.Errorf("kv: opening %s: %w", db.dir, err)
 	}

@@ -78,7 +78,7 @@ func TestNewerFormatIsRefused(t *testing.T) {
 	}
 	defer s.db.Close()
 	_, err := Open(s.db, Options{})
-	if !errors.Is(err, kv.ErrFormat) || !strings.Contains(err.Error(), "version 2, this program reads up to 1") {
+	if !errors.Is(err, kv.ErrFormat) || !strings.Contains(err.Error(), "version 3, written by another program; this program, postilion (development build), reads up to 2") {
 		t.Errorf("a newer store: %v", err)
 	}
 	if _, err := Open(s.db, Options{}); !errors.Is(err, kv.ErrFormat) {

@@ -133,22 +133,14 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// begin checks the format, takes a new epoch and removes what a crash left of large bodies.
+// begin brings the rows to the present format, takes a new epoch and removes what a crash left of large bodies.
 func (s *Store) begin() error {
+	if err := s.space.Migrate(context.Background(), s.format()); err != nil {
+		return err
+	}
 	batch := s.db.Batch(256)
 	defer batch.Close()
-	row, err := s.db.Get(s.space, nil, []byte{rowFormat})
-	switch {
-	case errors.Is(err, kv.ErrNotFound):
-		batch.Set(s.space, []byte{rowFormat}, binary.AppendUvarint(nil, formatVersion))
-	case err != nil:
-		return err
-	default:
-		if version, size := binary.Uvarint(row); size <= 0 || version > formatVersion {
-			return fmt.Errorf("%w: the mail store has version %d, this program reads up to %d: start the newer program", kv.ErrFormat, version, formatVersion)
-		}
-	}
-	row, err = s.db.Get(s.space, nil, []byte{rowEpoch})
+	row, err := s.db.Get(s.space, nil, []byte{rowEpoch})
 	if err != nil && !errors.Is(err, kv.ErrNotFound) {
 		return err
 	}
