@@ -128,12 +128,14 @@ func loadFixture(t testing.TB, fs vfs.FS, name, dir string) {
 			t.Fatal(err)
 		}
 	}
-	d, err := fs.OpenDir(dir)
-	if err == nil {
-		err = errors.Join(d.Sync(), d.Close())
-	}
-	if err != nil {
-		t.Fatal(err)
+	for _, synced := range []string{dir, fs.PathDir(dir)} {
+		d, err := fs.OpenDir(synced)
+		if err == nil {
+			err = errors.Join(d.Sync(), d.Close())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
