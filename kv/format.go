@@ -30,10 +30,10 @@ const (
 )
 
 // checkFormat stamps a new directory with the version before anything else is written there, and refuses one it cannot read.
-func checkFormat(files vfs.FS, dir string) error {
+func checkFormat(files vfs.FS, dir string, readOnly bool) error {
 	name := files.PathJoin(dir, formatName)
 	text, err := readFile(files, name)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) && !readOnly {
 		if found, err := foreign(files, dir); err != nil || found != "" {
 			return errors.Join(err, formatError(found != "", "%s holds %s but no %s file: it is another program's database", dir, found, formatName))
 		}

@@ -177,7 +177,7 @@ func wantFixture(t testing.TB, s *Store) {
 	if outcomes, err := s.Deliver(ctx, d); err != nil || !outcomes[0].Duplicate {
 		t.Errorf("delivery id of the fixture: %+v, %v", outcomes, err)
 	}
-	done, err := s.Check(ctx, nil, func(p string) { t.Error(p) })
+	done, err := s.Check(ctx, CheckOptions{Problem: func(p Problem) { t.Error(p) }})
 	if err != nil || done.Messages != 29 || done.Problems != 0 {
 		t.Errorf("check: %+v, %v", done, err)
 	}
