@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"os"
 	"slices"
 
 	"postilion/store"
@@ -46,7 +45,7 @@ func (s *Store) Deliver(ctx context.Context, delivery *store.Delivery) ([]store.
 				_ = p.mailbox.Close()
 			}
 			if p.file != nil {
-				_ = os.Remove(p.file.path)
+				_ = s.disk.files.Remove(p.file.path)
 			}
 		}
 	}()

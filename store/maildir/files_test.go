@@ -307,7 +307,7 @@ func TestLineEnds(t *testing.T) {
 		if err := file.Close(); err != nil {
 			t.Fatal(err)
 		}
-		b, err := openBody(path)
+		b, err := (&disk{files: hostFiles{}}).openBody(path)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -175,18 +175,18 @@ func (f *folder) update(ctx context.Context, fn func(*tx) error) error {
 		return store.ErrNotFound
 	}
 	cur := filepath.Join(f.paths.mail, "cur")
-	if !isDir(cur) && !isDir(filepath.Join(f.paths.mail, "new")) {
+	if !f.store.disk.isDir(cur) && !f.store.disk.isDir(filepath.Join(f.paths.mail, "new")) {
 		return store.ErrNotFound
 	}
 	if err := f.store.disk.mkdirAll(f.paths.control, f.root.ownership()); err != nil {
 		return err
 	}
-	unlock, err := f.store.disk.lock(ctx, f.listPath(), f.store.options.LockTimeout, f.root.ownership())
+	lock, err := f.store.disk.lock(ctx, f.listPath(), f.store.options.LockTimeout, f.root.ownership())
 	if err != nil {
 		return err
 	}
-	defer unlock()
-	if !isDir(cur) {
+	defer lock.unlock()
+	if !f.store.disk.isDir(cur) {
 		// Whoever makes a mailbox holds its lock until cur is there: this is none.
 		return store.ErrNotFound
 	}
@@ -265,7 +265,7 @@ func (f *folder) writeList(c *tx) error {
 		return err
 	}
 	f.rewriteList, f.listed, f.stale = false, kept, 0
-	_, info, err := statFile(f.listPath())
+	_, info, err := f.store.disk.statFile(f.listPath())
 	f.listStamp = stampOf(info)
 	return err
 }
@@ -306,7 +306,7 @@ func (f *folder) writeJournal(c *tx) error {
 		return err
 	}
 	f.rewriteJournal, f.journalLines = false, len(f.expunged)+len(f.messages)+4
-	_, info, err := statFile(f.journalPath())
+	_, info, err := f.store.disk.statFile(f.journalPath())
 	f.journalStamp = stampOf(info)
 	return err
 }

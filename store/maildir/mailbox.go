@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -85,7 +84,7 @@ func (m *mailbox) Open(ctx context.Context, uid store.UID) (store.Body, error) {
 	var opened *body
 	err := m.read(ctx, uid, func(f *folder) error {
 		err := f.withFile(ctx, uid, func(_ *stored, path string) (err error) {
-			opened, err = openBody(path)
+			opened, err = f.store.disk.openBody(path)
 			return err
 		})
 		if err == nil {
@@ -148,7 +147,7 @@ func (m *mailbox) Structure(ctx context.Context, uid store.UID) (*message.Messag
 			}
 		}
 		return f.withFile(ctx, uid, func(_ *stored, path string) error {
-			b, err := openBody(path)
+			b, err := f.store.disk.openBody(path)
 			if err != nil {
 				return err
 			}
@@ -181,7 +180,7 @@ func (m *mailbox) Append(ctx context.Context, drafts []store.Draft) ([]store.UID
 	files := make([]*draftFile, 0, len(drafts))
 	defer func() {
 		for _, file := range files {
-			_ = os.Remove(file.path)
+			_ = m.account.store.disk.files.Remove(file.path)
 		}
 	}()
 	total := int64(0)
@@ -189,7 +188,7 @@ func (m *mailbox) Append(ctx context.Context, drafts []store.Draft) ([]store.UID
 		if err := checkKeywords(d.Keywords); err != nil {
 			return nil, m.fail("append", err)
 		}
-		if !isDir(filepath.Join(m.folder.paths.mail, "cur")) {
+		if !m.folder.store.disk.isDir(filepath.Join(m.folder.paths.mail, "cur")) {
 			return nil, m.fail("append", store.ErrNotFound)
 		}
 		file, err := m.folder.write(nil, d.Content, d.InternalDate, "")

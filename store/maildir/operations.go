@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -76,7 +75,7 @@ func (f *folder) place(c *tx, a arrival) (store.UID, error) {
 			_ = f.store.disk.remove(target)
 		}
 	})
-	info, err := os.Stat(target)
+	info, err := f.store.disk.files.Stat(target)
 	if err != nil {
 		return 0, err
 	}
@@ -107,7 +106,7 @@ func (s *Store) bring(from, to string, keep bool, owner ownership) error {
 	if !errors.Is(err, syscall.EXDEV) && !errors.Is(err, syscall.EPERM) && !errors.Is(err, syscall.EMLINK) {
 		return err
 	}
-	content, info, err := readLimited(from)
+	content, info, err := s.disk.readLimited(from)
 	if err != nil {
 		return err
 	}
@@ -116,13 +115,13 @@ func (s *Store) bring(from, to string, keep bool, owner ownership) error {
 	}
 	temporary := filepath.Join(filepath.Dir(filepath.Dir(to)), "tmp", s.names.next(""))
 	if err = s.disk.writeFile(temporary, content, owner); err == nil {
-		err = os.Chtimes(temporary, time.Time{}, info.ModTime())
+		err = s.disk.files.Chtimes(temporary, info.ModTime())
 	}
 	if err == nil {
 		err = s.disk.rename(temporary, to)
 	}
 	if err != nil {
-		_ = os.Remove(temporary)
+		_ = s.disk.files.Remove(temporary)
 		return err
 	}
 	if !keep {
@@ -167,12 +166,12 @@ func (f *folder) assign(names []string) (letters []byte, numbers []uint16, err e
 func (f *folder) writeLetters(missing map[int]string) error {
 	path := filepath.Join(f.paths.control, keywordsName)
 	owner := f.root.ownership()
-	unlock, err := f.store.disk.lock(context.Background(), path, f.store.options.LockTimeout, owner)
+	lock, err := f.store.disk.lock(context.Background(), path, f.store.options.LockTimeout, owner)
 	if err != nil {
 		return err
 	}
-	defer unlock()
-	text, before, err := readLimited(path)
+	defer lock.unlock()
+	text, before, err := f.store.disk.readLimited(path)
 	if err != nil {
 		return err
 	}
@@ -187,11 +186,11 @@ func (f *folder) writeLetters(missing map[int]string) error {
 		return err
 	}
 	f.setLetters(names)
-	_, info, err := statFile(path)
+	_, info, err := f.store.disk.statFile(path)
 	if err == nil && before != nil && info != nil && info.ModTime().Unix() <= before.ModTime().Unix() {
 		// Dovecot knows the file by its time in seconds, so that must rise.
-		if err = os.Chtimes(path, time.Time{}, time.Unix(before.ModTime().Unix()+1, 0)); err == nil {
-			_, info, err = statFile(path)
+		if err = f.store.disk.files.Chtimes(path, time.Unix(before.ModTime().Unix()+1, 0)); err == nil {
+			_, info, err = f.store.disk.statFile(path)
 		}
 	}
 	f.keywordStamp = stampOf(info)

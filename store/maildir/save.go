@@ -29,13 +29,13 @@ func (f *folder) write(prefix []byte, content store.Content, date time.Time, mar
 	if err := d.step("create", path); err != nil {
 		return nil, err
 	}
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, f.root.ownership().file())
+	file, err := d.files.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, f.root.ownership().file())
 	if errors.Is(err, os.ErrNotExist) {
-		if !isDir(f.paths.mail) {
+		if !d.isDir(f.paths.mail) {
 			return nil, store.ErrNotFound
 		}
 		if err = d.mkdirAll(filepath.Dir(path), f.root.ownership()); err == nil {
-			file, err = os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, f.root.ownership().file())
+			file, err = d.files.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, f.root.ownership().file())
 		}
 	}
 	if err != nil {
@@ -44,13 +44,13 @@ func (f *folder) write(prefix []byte, content store.Content, date time.Time, mar
 	w := &lineEnds{file: file}
 	err = w.copy(prefix, content)
 	if err == nil {
-		err = f.root.ownership().give(path)
+		err = d.give(path, f.root.ownership())
 	}
 	if err == nil {
 		if date.IsZero() {
 			date = time.Now()
 		}
-		err = os.Chtimes(path, time.Time{}, date)
+		err = d.files.Chtimes(path, date)
 	}
 	if err == nil {
 		if err = d.step("sync", path); err == nil {
@@ -58,7 +58,7 @@ func (f *folder) write(prefix []byte, content store.Content, date time.Time, mar
 		}
 	}
 	if err := errors.Join(err, file.Close()); err != nil {
-		_ = os.Remove(path)
+		_ = d.files.Remove(path)
 		return nil, kind(err)
 	}
 	return &draftFile{path: path, base: fmt.Sprintf("%s,S=%d,W=%d", name, w.physical, w.virtual), size: w.virtual}, nil
@@ -66,7 +66,7 @@ func (f *folder) write(prefix []byte, content store.Content, date time.Time, mar
 
 // lineEnds writes network form as the file has it and counts both sizes.
 type lineEnds struct {
-	file              *os.File
+	file              openFile
 	physical, virtual int64
 	// before are the last two octets of what came, 0 for none.
 	before  [2]byte

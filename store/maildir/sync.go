@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -24,17 +23,17 @@ type dirStamp struct {
 // settle is how long after its time a directory is read again: more than the clock tick of any local file system.
 const settle = 100 * time.Millisecond
 
-func stampDir(path string) (dirStamp, error) {
+func (d *disk) stampDir(path string) (dirStamp, error) {
 	now := time.Now()
-	info, err := os.Stat(path)
+	info, err := d.files.Stat(path)
 	if err != nil {
 		return dirStamp{}, err
 	}
 	return dirStamp{modified: info.ModTime().UnixNano(), trusted: now.Sub(info.ModTime()) > settle}, nil
 }
 
-func statFile(path string) (bool, fs.FileInfo, error) {
-	info, err := os.Stat(path)
+func (d *disk) statFile(path string) (bool, fs.FileInfo, error) {
+	info, err := d.files.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil, nil
 	}
@@ -52,7 +51,7 @@ func (f *folder) changedOutside() bool {
 		if !dir.known.trusted {
 			return true
 		}
-		now, err := stampDir(filepath.Join(f.paths.mail, dir.name))
+		now, err := f.store.disk.stampDir(filepath.Join(f.paths.mail, dir.name))
 		if err != nil || now.modified != dir.known.modified {
 			return true
 		}
@@ -64,7 +63,7 @@ func (f *folder) changedOutside() bool {
 		if f.paths.index == "" && filepath.Base(file.path) == journalName {
 			continue
 		}
-		if _, info, err := statFile(file.path); err != nil || stampOf(info) != file.known {
+		if _, info, err := f.store.disk.statFile(file.path); err != nil || stampOf(info) != file.known {
 			return true
 		}
 	}
@@ -113,8 +112,8 @@ func (f *folder) sync(c *tx) error {
 }
 
 func (f *folder) dirsChanged() bool {
-	now, newErr := stampDir(filepath.Join(f.paths.mail, "new"))
-	cur, curErr := stampDir(filepath.Join(f.paths.mail, "cur"))
+	now, newErr := f.store.disk.stampDir(filepath.Join(f.paths.mail, "new"))
+	cur, curErr := f.store.disk.stampDir(filepath.Join(f.paths.mail, "cur"))
 	return newErr != nil || curErr != nil || !f.newStamp.trusted || !f.curStamp.trusted || now.modified != f.newStamp.modified || cur.modified != f.curStamp.modified
 }
 
@@ -122,14 +121,14 @@ var errOtherValidity = errors.New("the UID list has another UIDVALIDITY")
 
 // readList reads the UID list when it is not the one that is known. A list of another UIDVALIDITY makes everything new.
 func (f *folder) readList(fresh bool) (reread bool, err error) {
-	_, info, err := statFile(f.listPath())
+	_, info, err := f.store.disk.statFile(f.listPath())
 	if err != nil {
 		return false, err
 	}
 	if !fresh && info != nil && stampOf(info) == f.listStamp {
 		return false, nil
 	}
-	text, info, err := readLimited(f.listPath())
+	text, info, err := f.store.disk.readLimited(f.listPath())
 	if err != nil {
 		return false, err
 	}
@@ -175,11 +174,11 @@ func (f *folder) readList(fresh bool) (reread bool, err error) {
 // readKeywords gives the letters their meaning.
 func (f *folder) readKeywords() error {
 	path := filepath.Join(f.paths.control, keywordsName)
-	_, info, err := statFile(path)
+	_, info, err := f.store.disk.statFile(path)
 	if err != nil || stampOf(info) == f.keywordStamp {
 		return err
 	}
-	text, info, err := readLimited(path)
+	text, info, err := f.store.disk.readLimited(path)
 	if err != nil {
 		return err
 	}
@@ -202,11 +201,11 @@ func (f *folder) readJournal(fresh bool) (*journal, error) {
 	if f.paths.index == "" {
 		return nil, nil
 	}
-	_, info, err := statFile(f.journalPath())
+	_, info, err := f.store.disk.statFile(f.journalPath())
 	if err != nil || (!fresh && stampOf(info) == f.journalStamp) {
 		return nil, err
 	}
-	text, info, err := readLimited(f.journalPath())
+	text, info, err := f.store.disk.readLimited(f.journalPath())
 	if err != nil {
 		return nil, err
 	}
@@ -325,16 +324,16 @@ func (f *folder) scanFiles(c *tx) ([]found, error) {
 
 func (f *folder) scanDir(dir string, inNew bool, files []found) ([]found, dirStamp, error) {
 	path := filepath.Join(f.paths.mail, dir)
-	at, err := stampDir(path)
+	at, err := f.store.disk.stampDir(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = f.store.disk.mkdirAll(path, f.root.ownership()); err == nil {
-			at, err = stampDir(path)
+			at, err = f.store.disk.stampDir(path)
 		}
 	}
 	if err != nil {
 		return nil, dirStamp{}, err
 	}
-	handle, err := os.Open(path)
+	handle, err := f.store.disk.open(path)
 	if err != nil {
 		return nil, dirStamp{}, err
 	}
@@ -553,7 +552,7 @@ func (f *folder) describe(c *tx, at found, entry uidEntry, past *journal) (*stor
 
 // look finds dates and size at the file itself.
 func (m *stored) look(f *folder, entry uidEntry) error {
-	info, err := os.Stat(m.path(f))
+	info, err := f.store.disk.files.Stat(m.path(f))
 	if err != nil {
 		return err
 	}
@@ -571,7 +570,7 @@ func (m *stored) look(f *folder, entry uidEntry) error {
 		}
 	}
 	if !ok {
-		if size, err = networkSize(m.path(f)); err != nil {
+		if size, err = f.store.disk.networkSize(m.path(f)); err != nil {
 			return err
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"slices"
 
 	"postilion/store"
@@ -129,7 +128,7 @@ func (a *arrival) name(source, target *folder, m *stored, move bool) error {
 		}
 		return nil
 	}
-	info, err := os.Stat(m.path(source))
+	info, err := source.store.disk.files.Stat(m.path(source))
 	if err != nil {
 		return err
 	}
