@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"postilion/store"
 )
@@ -23,6 +24,8 @@ type disk struct {
 	// holder is what our lock files hold; locks says which there are.
 	holder string
 	locks  locks
+	// staleEmpty is staleEmptyLock, or less in tests of cuts.
+	staleEmpty time.Duration
 	// unsynced leaves flushing to the system; for tests of everything but durability.
 	unsynced bool
 }

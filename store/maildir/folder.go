@@ -175,7 +175,7 @@ func (f *folder) update(ctx context.Context, fn func(*tx) error) error {
 		return store.ErrNotFound
 	}
 	cur := filepath.Join(f.paths.mail, "cur")
-	if !f.store.disk.isDir(cur) && !f.store.disk.isDir(filepath.Join(f.paths.mail, "new")) {
+	if !f.store.disk.isDir(cur) {
 		return store.ErrNotFound
 	}
 	if err := f.store.disk.mkdirAll(f.paths.control, f.root.ownership()); err != nil {

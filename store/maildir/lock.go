@@ -75,7 +75,7 @@ func (d *disk) abandoned(name string, info fs.FileInfo, watched *watchedLock) bo
 		if now := stampOf(info); now != watched.stamp {
 			*watched = watchedLock{stamp: now, since: time.Now()}
 		}
-		return time.Since(watched.since) > staleEmptyLock
+		return time.Since(watched.since) > d.staleEmpty
 	}
 	if text == d.holder {
 		// One that we could not remove, on a disk that gave errors.
@@ -169,7 +169,7 @@ func (d *disk) makeLock(name string, owner ownership) (stamp, error) {
 		return stamp{}, errors.Join(err, d.files.Remove(name))
 	}
 	mine := stampOf(info)
-	if time.Since(began) > staleEmptyLock/2 {
+	if time.Since(began) > d.staleEmpty/2 {
 		// Somebody may have seen it empty for too long.
 		if now, err := d.files.Stat(name); err != nil || stampOf(now).inode != mine.inode {
 			return stamp{}, fs.ErrExist

@@ -90,10 +90,10 @@ func (r *root) makeFolder(name string, fresh bool) error {
 	return r.disk().mkdirAll(filepath.Join(p.mail, "cur"), owner)
 }
 
-// exists tells whether there is a mailbox of that name.
+// exists tells whether there is a mailbox of that name: cur is made last.
 func (r *root) exists(name string) bool {
 	mail := r.location.paths(name).mail
-	return r.disk().isDir(filepath.Join(mail, "cur")) || r.disk().isDir(filepath.Join(mail, "new"))
+	return r.disk().isDir(filepath.Join(mail, "cur"))
 }
 
 const validityName = "dovecot-uidvalidity"

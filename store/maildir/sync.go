@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -157,7 +158,7 @@ func (f *folder) readList(fresh bool) (reread bool, err error) {
 		}
 		f.rewriteList = true
 	}
-	f.rewriteList = f.rewriteList || list.version != 3
+	f.rewriteList = f.rewriteList || list.version != 3 || list.torn
 	if !fresh && list.validity != f.validity {
 		return false, errOtherValidity
 	}
@@ -407,8 +408,10 @@ func (f *folder) reconcile(c *tx, files []found, past *journal, fresh bool, befo
 				}
 			}
 		}
-		if f.highest == 0 {
-			f.highest = c.next()
+		if past == nil {
+			// What was expunged before is not known: whoever saw less than this is told of every UID that is not there.
+			f.highest = max(f.highest, c.next())
+			f.floor = f.highest
 		}
 	}
 	return nil
@@ -578,23 +581,28 @@ func (m *stored) look(f *folder, entry uidEntry) error {
 	return nil
 }
 
-// forgetMissing notes as expunged what the journal remembers and no file has.
+// forgetMissing notes as expunged what the journal or the UID list remembers and no file has. The list knows more: a power cut can take what the
+// journal was told last.
 func (f *folder) forgetMissing(c *tx, past *journal) {
 	if past == nil {
 		return
 	}
-	base := make(map[store.UID]string, len(f.listed))
-	for name, entry := range f.listed {
-		base[entry.uid] = name
+	known := make(map[store.UID]bool, len(f.expunged))
+	for _, e := range f.expunged {
+		known[e.uid] = true
 	}
-	var gone []store.UID
+	base := make(map[store.UID]string, len(past.messages))
 	for uid := range past.messages {
 		if f.find(uid) == nil {
-			gone = append(gone, uid)
+			base[uid] = ""
 		}
 	}
-	slices.Sort(gone)
-	for _, uid := range gone {
+	for name, entry := range f.listed {
+		if !known[entry.uid] && f.find(entry.uid) == nil {
+			base[entry.uid] = name
+		}
+	}
+	for _, uid := range slices.Sorted(maps.Keys(base)) {
 		e := expunge{uid: uid, modseq: c.next(), when: time.Now().Unix(), mark: markIn(base[uid])}
 		if e.mark != "" {
 			if _, there := f.marks[e.mark]; !there {
