@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -177,38 +178,45 @@ func (d *disk) writeFile(path string, content []byte, owner ownership) error {
 	return kind(errors.Join(err, file.Close()))
 }
 
-// appendFile adds content at the end of path, which exists unless create is set, and flushes it when sync is set. It returns what the
-// file is afterwards.
-func (d *disk) appendFile(path string, content []byte, owner ownership, create, sync bool) (fs.FileInfo, error) {
+// appendFile adds content at the end of path, which exists and is known to have the given size. It returns the file, which the caller flushes and
+// closes, and what it is now.
+func (d *disk) appendFile(path string, content []byte, size int64) (openFile, fs.FileInfo, error) {
 	if err := d.step("append", path); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	flags := os.O_WRONLY | os.O_APPEND
-	if create {
-		flags |= os.O_CREATE
-	}
-	file, err := d.files.OpenFile(path, flags, owner.file())
+	file, err := d.files.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
-		return nil, kind(err)
+		return nil, nil, kind(err)
 	}
-	before, err := file.Stat()
-	if err == nil && before.Size() == 0 {
-		err = d.give(path, owner)
-	}
-	if err == nil {
-		if _, err = file.Write(content); err != nil {
-			// A part of a record must not stand before the next one.
-			err = errors.Join(err, file.Truncate(before.Size()))
-		}
-	}
-	if err == nil && sync {
-		err = d.flush(file)
-	}
+	_, err = file.Write(content)
 	var info fs.FileInfo
-	if err == nil {
-		info, err = file.Stat()
+	if err != nil {
+		// A part of a record must not stand before the next one.
+		err = errors.Join(err, file.Truncate(size))
+	} else if info, err = file.Stat(); err == nil && info.Size() != size+int64(len(content)) {
+		err = fmt.Errorf("%s was changed by a program that does not hold its lock", path)
 	}
-	return info, kind(errors.Join(err, file.Close()))
+	if err != nil {
+		return nil, nil, kind(errors.Join(err, file.Close()))
+	}
+	return file, info, nil
+}
+
+// flushAll runs the flushes, several at the same time: the file system then writes once for all of them.
+func flushAll(flushes []func() error) error {
+	if len(flushes) == 1 {
+		return flushes[0]()
+	}
+	failures := make([]error, len(flushes))
+	var group sync.WaitGroup
+	for i, flush := range flushes[min(1, len(flushes)):] {
+		group.Go(func() { failures[i+1] = flush() })
+	}
+	if len(flushes) > 0 {
+		failures[0] = flushes[0]()
+	}
+	group.Wait()
+	return errors.Join(failures...)
 }
 
 // readLimited reads a control file; a missing one is empty with a nil FileInfo.

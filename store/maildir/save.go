@@ -18,11 +18,15 @@ type draftFile struct {
 	// base is its base name, with sizes.
 	base string
 	size int64 // in network form
+	date time.Time
 }
 
 // write puts prefix and content into a file in dir/tmp with LF line ends. Of "\r\n" the CR goes unless another CR stands before it, so that what is
 // read back is what was given, but for bare LFs.
 func (f *folder) write(prefix []byte, content store.Content, date time.Time, mark deliveryMark) (*draftFile, error) {
+	if date.IsZero() {
+		date = time.Now()
+	}
 	name := f.store.names.next(mark)
 	path := filepath.Join(f.paths.mail, "tmp", name)
 	d := &f.store.disk
@@ -47,9 +51,6 @@ func (f *folder) write(prefix []byte, content store.Content, date time.Time, mar
 		err = d.give(path, f.root.ownership())
 	}
 	if err == nil {
-		if date.IsZero() {
-			date = time.Now()
-		}
 		err = d.files.Chtimes(path, date)
 	}
 	if err == nil {
@@ -61,7 +62,7 @@ func (f *folder) write(prefix []byte, content store.Content, date time.Time, mar
 		_ = d.files.Remove(path)
 		return nil, kind(err)
 	}
-	return &draftFile{path: path, base: fmt.Sprintf("%s,S=%d,W=%d", name, w.physical, w.virtual), size: w.virtual}, nil
+	return &draftFile{path: path, base: fmt.Sprintf("%s,S=%d,W=%d", name, w.physical, w.virtual), size: w.virtual, date: date}, nil
 }
 
 // lineEnds writes network form as the file has it and counts both sizes.
@@ -169,9 +170,9 @@ func networkSizeOf(content store.Content) (int64, error) {
 func (f *folder) linkFrom(other *plan, mark deliveryMark) (*draftFile, error) {
 	name := f.store.names.next(mark)
 	path := filepath.Join(f.paths.mail, "tmp", name)
-	if err := f.store.disk.link(other.placed, path); err != nil {
+	if err := f.store.disk.link(other.file.path, path); err != nil {
 		return nil, err
 	}
 	_, sizes, _ := strings.Cut(other.file.base, ",")
-	return &draftFile{path: path, base: name + "," + sizes, size: other.file.size}, nil
+	return &draftFile{path: path, base: name + "," + sizes, size: other.file.size, date: other.file.date}, nil
 }

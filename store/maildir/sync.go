@@ -21,8 +21,36 @@ type dirStamp struct {
 	trusted  bool
 }
 
-// settle is how long after its time a directory is read again: more than the clock tick of any local file system.
-const settle = 100 * time.Millisecond
+// settle is how long after its time a directory is read again: more than the clock tick of any local file system. For a directory that takes long
+// to read it is longer, at most longestSettle.
+const (
+	settle        = 100 * time.Millisecond
+	longestSettle = 2 * time.Second
+)
+
+// due tells whether a directory that is as it was known to be has to be read again because a change might not show in its time.
+func (f *folder) due(known dirStamp) bool {
+	wait := min(max(settle, 10*f.scanTime), longestSettle)
+	return !known.trusted && time.Since(time.Unix(0, known.modified)) > wait
+}
+
+// adoptDirs takes the times that directories have after changes of ours, if they were known before.
+func (f *folder) adoptDirs(dirs []string) {
+	for _, dir := range dirs {
+		known := &f.curStamp
+		if dir == "new" {
+			known = &f.newStamp
+		}
+		if known.modified == 0 {
+			continue
+		}
+		now, err := f.store.disk.stampDir(filepath.Join(f.paths.mail, dir))
+		now.trusted = false
+		if *known = now; err != nil {
+			*known = dirStamp{}
+		}
+	}
+}
 
 func (d *disk) stampDir(path string) (dirStamp, error) {
 	now := time.Now()
@@ -49,11 +77,8 @@ func (f *folder) changedOutside() bool {
 		name  string
 		known dirStamp
 	}{{"new", f.newStamp}, {"cur", f.curStamp}} {
-		if !dir.known.trusted {
-			return true
-		}
 		now, err := f.store.disk.stampDir(filepath.Join(f.paths.mail, dir.name))
-		if err != nil || now.modified != dir.known.modified {
+		if err != nil || now.modified != dir.known.modified || f.due(dir.known) {
 			return true
 		}
 	}
@@ -71,21 +96,30 @@ func (f *folder) changedOutside() bool {
 	return false
 }
 
-// sync takes in the UID list, keywords, journal and files as they are now. The lock is held.
-func (f *folder) sync(c *tx) error {
+// sync takes in the UID list, keywords and journal as they are now, and the files when scan is set or there is need. The lock is held.
+func (f *folder) sync(c *tx, scan bool) error {
 	fresh := !f.loaded
 	if fresh {
 		f.reset()
 		c.touched = true
 	}
-	before := f.next
 	reread, err := f.readList(fresh)
 	if errors.Is(err, errOtherValidity) {
 		f.reset()
-		return f.sync(c)
+		return f.sync(c, true)
 	}
 	if err != nil {
 		return err
+	}
+	if reread && !fresh {
+		f.scanned = false
+		for base, entry := range f.listed {
+			if mark := markIn(base); mark != "" && entry.uid >= f.scanNext {
+				if _, known := f.marks[mark]; !known {
+					f.marks[mark] = entry.uid
+				}
+			}
+		}
 	}
 	if err := f.readKeywords(); err != nil {
 		return err
@@ -97,25 +131,30 @@ func (f *folder) sync(c *tx) error {
 	if past != nil && !fresh {
 		f.takeOver(c, past)
 	}
-	if !fresh && !reread && !f.dirsChanged() {
-		f.loaded = true
+	changed := f.dirsChanged()
+	if !fresh && !f.rewriteList && !f.rewriteJournal && (!scan || (f.scanned && !changed)) {
+		if f.loaded = true; !f.scanned || changed {
+			// Whoever looks next reads the directories.
+			f.newStamp, f.curStamp = dirStamp{}, dirStamp{}
+		}
 		return nil
 	}
+	began := time.Now()
 	found, err := f.scanFiles(c)
 	if err != nil {
 		return err
 	}
-	if err := f.reconcile(c, found, past, fresh, before); err != nil {
+	if err := f.reconcile(c, found, past, fresh, f.scanNext); err != nil {
 		return err
 	}
-	f.loaded = true
+	f.loaded, f.scanned, f.scanNext, f.scanTime = true, true, f.next, time.Since(began)
 	return nil
 }
 
 func (f *folder) dirsChanged() bool {
 	now, newErr := f.store.disk.stampDir(filepath.Join(f.paths.mail, "new"))
 	cur, curErr := f.store.disk.stampDir(filepath.Join(f.paths.mail, "cur"))
-	return newErr != nil || curErr != nil || !f.newStamp.trusted || !f.curStamp.trusted || now.modified != f.newStamp.modified || cur.modified != f.curStamp.modified
+	return newErr != nil || curErr != nil || now.modified != f.newStamp.modified || cur.modified != f.curStamp.modified || f.due(f.newStamp) || f.due(f.curStamp)
 }
 
 var errOtherValidity = errors.New("the UID list has another UIDVALIDITY")
@@ -158,7 +197,7 @@ func (f *folder) readList(fresh bool) (reread bool, err error) {
 		}
 		f.rewriteList = true
 	}
-	f.rewriteList = f.rewriteList || list.version != 3 || list.torn
+	f.rewriteList = f.rewriteList || list.version != 3 || list.torn || f.distrusted
 	if !fresh && list.validity != f.validity {
 		return false, errOtherValidity
 	}
@@ -216,7 +255,7 @@ func (f *folder) readJournal(fresh bool) (*journal, error) {
 		return nil, nil
 	}
 	// A torn end would hide what is appended after it.
-	f.rewriteJournal = f.rewriteJournal || j.lines != countLines(text)
+	f.rewriteJournal = f.rewriteJournal || j.lines != countLines(text) || f.distrusted
 	f.journalStamp, f.journalLines = stampOf(info), j.lines
 	f.next = max(f.next, j.next)
 	f.floor = max(f.floor, j.floor)
@@ -466,7 +505,7 @@ func (f *folder) nameLetters(letters string) error {
 // takeIn adds the files that were not known, those of the UID list under their UIDs, the others in the order of their names.
 func (f *folder) takeIn(c *tx, files map[string]found, past *journal, fresh bool, before store.UID) error {
 	expunged := map[store.UID]bool{}
-	if fresh {
+	if len(files) > 0 {
 		for _, e := range f.expunged {
 			expunged[e.uid] = true
 		}
