@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"strings"
@@ -38,6 +39,8 @@ type builder struct {
 	endpoints    []Endpoint
 	sessions     []func() int
 	background   []func(ctx context.Context)
+	closers      []io.Closer
+	sinks        map[string]bool
 	// mailboxSockets are the LMTP sockets that our own Dovecot half serves, by what main.cf calls them.
 	mailboxSockets map[string]bool
 	// authSockets are the auth sockets that our own Dovecot half serves.
@@ -63,13 +66,18 @@ func (s *Server) build(ctx context.Context) (*builder, error) {
 	if err := b.read(); err != nil {
 		return nil, err
 	}
+	s.logs.begin()
 	if err := b.openLogs(s.logs); err != nil {
 		return nil, err
 	}
-	s.log = b.log
+	b.sinks = s.logs.used()
+	if s.current == nil {
+		s.follow.set(b.log)
+		s.log = s.follow.logger()
+	}
 	b.certificates.log = b.log
 	if s.stores == nil {
-		s.stores = newStores(b.log, b.remember(), func(err error) {
+		s.stores = newStores(s.log, b.remember(), func(err error) {
 			select {
 			case s.fatal <- err:
 			default:
