@@ -20,6 +20,8 @@ const syslogSocket = "/dev/log"
 // logs holds the open log destinations of a process by what names them; they outlive reloads.
 type logs struct {
 	stderr io.Writer
+	// append opens a log file.
+	append func(name string) (*os.File, error)
 
 	mu    sync.Mutex
 	sinks map[string]maillog.Sink
@@ -83,7 +85,9 @@ func (l *logs) file(path string) (maillog.Sink, error) {
 	case "/dev/stdout":
 		return l.sink(path, func() (maillog.Sink, error) { return maillog.Writer(os.Stdout), nil })
 	}
-	return l.sink(path, func() (maillog.Sink, error) { return maillog.File(path, 0o640) })
+	return l.sink(path, func() (maillog.Sink, error) {
+		return maillog.FileBy(path, func() (*os.File, error) { return l.append(path) })
+	})
 }
 
 // syslog falls back to standard error where no syslog daemon listens, as in containers.

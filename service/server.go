@@ -30,6 +30,8 @@ type Options struct {
 	Getenv func(string) string
 	// Stderr gets the ready line, and the log where no file and no syslog takes it.
 	Stderr io.Writer
+	// Root does what needs root; nil: the process does everything by its own rights.
+	Root Root
 }
 
 // Server is a running system. Its methods are for one goroutine.
@@ -90,17 +92,17 @@ func (g *generation) end() error {
 
 // Start reads the configuration, builds everything, opens the sockets and serves. Every socket accepts when it returns.
 func Start(ctx context.Context, options Options) (*Server, error) {
-	inherited, err := listen.Inherited(options.Getenv)
+	opener, err := options.opener()
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{options: options, fatal: make(chan error, 1), logs: &logs{stderr: options.Stderr}}
+	s := &Server{options: options, fatal: make(chan error, 1), logs: &logs{stderr: options.Stderr, append: options.append}}
 	built, err := s.build(ctx)
 	if err != nil {
 		return nil, errors.Join(err, s.closeStores(), s.logs.close())
 	}
 	s.pidFiles = built.pidFiles()
-	s.sockets = listen.New(s.log, listen.NewHost(inherited))
+	s.sockets = listen.New(s.log, opener)
 	if err := s.take(ctx, built); err != nil {
 		return nil, errors.Join(err, s.sockets.Close(), s.closeStores(), s.logs.close())
 	}
@@ -263,7 +265,7 @@ func (s *Server) Tidy() {
 	for _, g := range s.old {
 		maps.Copy(used, g.sinks)
 	}
-	if err := s.logs.keep(used); err != nil {
+	if err := errors.Join(s.logs.keep(used), s.stores.tidy(time.Now())); err != nil {
 		s.log.Error(err.Error())
 	}
 }

@@ -81,7 +81,7 @@ func (t *tables) tableOptions(aliases bool) table.Options {
 		Directory: absoluteDir(t.builder.options.PostfixDir), Aliases: aliases,
 		NoUTF8: !t.builder.postfix.View().Bool("smtputf8_enable"),
 		Warn:   func(text string) { t.builder.postfixLog.Warn(text) },
-		Getenv: t.builder.options.Getenv,
+		Getenv: t.builder.options.Getenv, OpenFile: t.builder.options.open,
 	}
 }
 

@@ -42,19 +42,18 @@ func (b Bounds) Args() []string {
 	return args
 }
 
-// ParseBounds reads what Args made.
-func ParseBounds(args []string) (Bounds, error) {
-	if len(args) != 4 {
-		return Bounds{}, fmt.Errorf("%d limits are given, not 4", len(args))
+// ParseBounds reads what Args made, and returns the arguments behind that, which are for agents.
+func ParseBounds(args []string) (b Bounds, rest []string, err error) {
+	numbers := []*int{&b.FirstUID, &b.LastUID, &b.FirstGID, &b.LastGID}
+	if len(args) < len(numbers) {
+		return b, nil, fmt.Errorf("%d limits are given, not %d", len(args), len(numbers))
 	}
-	var numbers [4]int
-	for i, text := range args {
-		var err error
-		if numbers[i], err = parseID(text); err != nil {
-			return Bounds{}, err
+	for i, n := range numbers {
+		if *n, err = parseID(args[i]); err != nil {
+			return b, nil, err
 		}
 	}
-	return Bounds{numbers[0], numbers[1], numbers[2], numbers[3]}, nil
+	return b, args[len(numbers):], nil
 }
 
 func parseID(text string) (int, error) {
@@ -128,9 +127,9 @@ type server struct {
 	running int
 }
 
-// Serve answers requests until the other side has ended.
-func Serve(conn *packet.Conn, bounds Bounds) error {
-	s := &server{bounds: bounds, start: startAgent}
+// Serve answers requests until the other side has ended. agentArgs is the command line of agents behind their role.
+func Serve(conn *packet.Conn, bounds Bounds, agentArgs []string) error {
+	s := &server{bounds: bounds, start: func(id *child.Identity) (*exec.Cmd, *os.File, error) { return startAgent(id, agentArgs) }}
 	for {
 		text, file, err := conn.Receive()
 		switch {
@@ -186,13 +185,13 @@ func (s *server) agent(text string) (*os.File, error) {
 	return end, nil
 }
 
-func startAgent(id *child.Identity) (*exec.Cmd, *os.File, error) {
+func startAgent(id *child.Identity, args []string) (*exec.Cmd, *os.File, error) {
 	ours, theirs, err := packet.Stream()
 	if err != nil {
 		return nil, nil, err
 	}
 	process, err := child.Start(child.Options{
-		Role: "agent", Args: []string{strconv.Itoa(id.UID)}, As: id, Env: child.Environment(), Files: []*os.File{theirs}, Stderr: os.Stderr, OwnSession: true,
+		Role: "agent", Args: args, As: id, Env: child.Environment(), Files: []*os.File{theirs}, Stderr: os.Stderr, OwnSession: true,
 	})
 	if err := errors.Join(err, theirs.Close()); err != nil {
 		return nil, nil, errors.Join(err, ours.Close())

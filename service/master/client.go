@@ -1,6 +1,7 @@
 package master
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"postilion/service/child"
 	"postilion/service/helper"
 	"postilion/service/listen"
 	"postilion/service/packet"
@@ -158,6 +160,11 @@ func (c *Client) Listen(address listen.Address) (net.Listener, error) {
 		return nil, fmt.Errorf("listen on %s: %w", address, err)
 	}
 	return l, nil
+}
+
+// Agent starts an agent.
+func (c *Client) Agent(ctx context.Context, id *child.Identity) (net.Conn, error) {
+	return c.Users.Agent(ctx, id)
 }
 
 // Shadow returns a user's line of shadow(5), "" when there is none.

@@ -30,6 +30,8 @@ type Grants struct {
 	Shadow bool
 	// Users are whom agents may be.
 	Users helper.Bounds
+	// AgentArgs is the command line of agents behind their role.
+	AgentArgs []string
 	// Log is the master's own.
 	Log *slog.Logger
 }

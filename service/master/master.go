@@ -35,8 +35,10 @@ type Options struct {
 	WorkerArgs []string
 	// WorkerEnv is added to the worker's environment.
 	WorkerEnv []string
-	Stdout    io.Writer
-	Stderr    io.Writer
+	// HelperQuiet keeps standard error from the helper.
+	HelperQuiet bool
+	Stdout      io.Writer
+	Stderr      io.Writer
 	// Inherited are sockets that systemd opened.
 	Inherited []net.Listener
 	// Ready is called once, when every listener of the first worker accepts, with the line that tells so.
@@ -217,8 +219,12 @@ func (m *master) startHelper() error {
 	if err != nil {
 		return err
 	}
+	var stderr io.Writer
+	if !m.options.HelperQuiet {
+		stderr = m.options.Stderr
+	}
 	m.helper, err = spawn(child.Options{
-		Role: "helper", Args: m.grants.Users.Args(), Env: child.Environment(), Files: []*os.File{forHelper}, Stderr: m.options.Stderr,
+		Role: "helper", Args: append(m.grants.Users.Args(), m.grants.AgentArgs...), Env: child.Environment(), Files: []*os.File{forHelper}, Stderr: stderr,
 	})
 	err = errors.Join(err, forHelper.Close())
 	if err == nil {
@@ -294,7 +300,7 @@ func (m *master) settle(taken bool) {
 		return
 	}
 	m.closeUnused(m.grants)
-	if taken && m.grants.Users != next.Users && m.helper != nil {
+	if taken && (m.grants.Users != next.Users || !slices.Equal(m.grants.AgentArgs, next.AgentArgs)) && m.helper != nil {
 		// The helper is told its limits at its start.
 		_ = m.helper.command.Process.Kill()
 	}

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"postilion/service/child"
 	"postilion/service/packet"
 )
 
@@ -124,6 +125,11 @@ func appendFile(granted []*Grants, name string) (*os.File, error) {
 		return nil, err
 	}
 	return regular(resolved, flags, logMode)
+}
+
+// OpenLog opens a log file for the master itself.
+func OpenLog(name string, worker *child.Identity) (*os.File, error) {
+	return appendFile([]*Grants{{Worker: *worker, Logs: []string{name}}}, name)
 }
 
 func contains(list []string, name string) bool {
