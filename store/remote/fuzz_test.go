@@ -42,6 +42,8 @@ func FuzzServe(f *testing.F) {
 	f.Add(appendFrame([]byte{version}, kindDrop, 0, nil))
 	f.Fuzz(func(t *testing.T, wire []byte) {
 		server := Server{Log: complaints(t), SpoolDir: t.TempDir()}
+		hung := time.AfterFunc(30*time.Second, func() { panic("the server hangs") })
+		defer hung.Stop()
 		_ = server.Serve(t.Context(), newScripted(wire, false), storetest.NewMemory().Open())
 	})
 }
