@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"postilion/resolve"
 	"postilion/service/listen"
 )
 
@@ -29,6 +30,8 @@ type Options struct {
 	Getenv func(string) string
 	// Stderr gets the ready line, and the log where no file and no syslog takes it.
 	Stderr io.Writer
+	// Resolve says where names are looked up; the zero value asks the host's resolv.conf and hosts file.
+	Resolve resolve.Options
 }
 
 // Server is a running system. Its methods are for one goroutine.
