@@ -47,11 +47,11 @@ var certificateFiles = sync.OnceValues(func() (issued, error) {
 		if err != nil {
 			return nil, err
 		}
-		subject := name + ".test"
+		leaf := certificateFor(name+".test", int64(i+2))
 		if name == "u0" {
-			subject = user(0)
+			leaf.Subject.CommonName, leaf.EmailAddresses = user(0), []string{user(1)}
 		}
-		der, err := x509.CreateCertificate(rand.Reader, certificateFor(subject, int64(i+2)), authority, key.Public(), authorityKey)
+		der, err := x509.CreateCertificate(rand.Reader, leaf, authority, key.Public(), authorityKey)
 		if err != nil {
 			return nil, err
 		}
@@ -71,7 +71,7 @@ var certificateFiles = sync.OnceValues(func() (issued, error) {
 func certificateFor(name string, serial int64) *x509.Certificate {
 	return &x509.Certificate{
 		SerialNumber: big.NewInt(serial), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		Subject:  pkix.Name{CommonName: name, Organization: []string{"Proofs"}, OrganizationalUnit: []string{"u1@" + domain}},
+		Subject:  pkix.Name{CommonName: name, Organization: []string{"Proofs"}},
 		DNSNames: []string{name}, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}, BasicConstraintsValid: true,
 	}

@@ -138,7 +138,20 @@ func postfixGroups() []group {
 
 // dovecotGroups are those of dovecot.conf.
 func dovecotGroups() []group {
-	return []group{}
+	return []group{
+		{"names", imapLoginProofs(), proveTogether},
+		{"passdbs", passdbProofs(), proveTogether},
+		{"userdbs", userdbProofs(), proveApart},
+		{"mail encryption", mailEncryptionProofs(), proveApart},
+		{"mailboxes", imapProofs(), proveTogether},
+		{"deliveries", deliveryProofs(), proveTogether},
+		{"more deliveries", moreDeliveryProofs(), proveTogether},
+		{"quota", quotaProofs(), proveTogether},
+		{"connections", connectionProofs(), proveTogether},
+		{"more connections", moreConnectionProofs(), proveTogether},
+		{"mail systems", mailSystemProofs(), proveApart},
+		{"listeners", listenerProofs(), proveMailFiles},
+	}
 }
 
 func TestParameters(t *testing.T) {
@@ -161,6 +174,32 @@ func proven(groups []group) []string {
 	return names
 }
 
+// provenElsewhere are parameters whose proof is a test of its own.
+var provenElsewhere = map[string]string{"maximal_queue_lifetime": "TestQueueLifetimeIsRemembered"}
+
+// testNames are the tests of this directory.
+func testNames(t *testing.T) map[string]bool {
+	t.Helper()
+	files, err := filepath.Glob("*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := map[string]bool{}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			if rest, is := strings.CutPrefix(line, "func Test"); is {
+				name, _, _ := strings.Cut(rest, "(")
+				names["Test"+name] = true
+			}
+		}
+	}
+	return names
+}
+
 // TestParametersAreProven holds the registries to the proofs: what is marked honoured has one, and what has one is marked so.
 func TestParametersAreProven(t *testing.T) {
 	compare := func(t *testing.T, honoured, proven []string) {
@@ -175,14 +214,21 @@ func TestParametersAreProven(t *testing.T) {
 			}
 		}
 	}
+	tests := testNames(t)
 	t.Run("main.cf", func(t *testing.T) {
-		var honoured []string
+		var honoured, others []string
+		for name, test := range provenElsewhere {
+			if !tests[test] {
+				t.Errorf("%s is said to be proven by %s, which is not there", name, test)
+			}
+			others = append(others, name)
+		}
 		for _, name := range postfix.Builtin().Names() {
 			if p, _ := postfix.Builtin().Lookup(name); p.Treatment == postfix.Honoured {
 				honoured = append(honoured, name)
 			}
 		}
-		compare(t, honoured, proven(postfixGroups()))
+		compare(t, honoured, append(proven(postfixGroups()), others...))
 	})
 	t.Run("dovecot.conf", func(t *testing.T) {
 		var honoured []string

@@ -33,11 +33,13 @@ var otherwise = map[string]string{
 	"max_idle": "an option of check_policy_service", "service.type": "namespace.type", "mailbox.driver": "passdb.driver", "userdb.mechanisms": "passdb.mechanisms",
 }
 
-// withoutEffect are parameters that the code reads and that make no difference yet, with what is missing.
+// withoutEffect are parameters and settings that the code reads and that make no difference yet, with what is missing.
 var withoutEffect = map[string]string{
 	"canonical_maps": "rewriting", "recipient_canonical_maps": "rewriting", "sender_canonical_maps": "rewriting",
 	"resolve_null_domain": "route knows no such address", "resolve_numeric_domain": "route knows no such address",
 	"smtpd_tls_CAfile": "verification", "smtpd_tls_req_ccert": "verification",
+
+	"auth_debug": "debug lines", "mail_debug": "debug lines", "auth_ssl_require_client_cert": "a refusal", "userdb.skip": "found and notfound",
 }
 
 // elsewhere are settings that are read by way of a loop over names, or by a package below service.
@@ -194,8 +196,11 @@ func TestDovecotTreatments(t *testing.T) {
 		name := setting.Name
 		read := s.accessed[name] && (setting.Section == "" || s.kinds[setting.Section]) && otherwise[setting.Section+"."+name] == "" ||
 			setting.Section == "" && elsewhere[name] != ""
+		missing := withoutEffect[strings.TrimPrefix(setting.Section+"."+name, ".")]
 		switch {
-		case read && setting.Treatment != dovecot.Honoured:
+		case setting.Treatment == dovecot.Honoured && missing != "":
+			t.Errorf("%s.%s is honoured by settings.tsv and without effect here", setting.Section, name)
+		case read && setting.Treatment != dovecot.Honoured && missing == "":
 			t.Errorf("%s.%s is read by the code; settings.tsv says %q", setting.Section, name, setting.Treatment)
 		case !read && setting.Treatment == dovecot.Honoured:
 			t.Errorf("%s.%s is honoured by settings.tsv; nothing reads it", setting.Section, name)
