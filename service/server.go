@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"postilion/resolve"
 	"postilion/service/listen"
 )
 
@@ -30,6 +31,8 @@ type Options struct {
 	Stderr io.Writer
 	// Root does what needs root; nil: the process does everything by its own rights.
 	Root Root
+	// Resolve says where names are looked up; the zero value asks the host's resolv.conf and hosts file.
+	Resolve resolve.Options
 }
 
 // Server is a running system. Its methods are for one goroutine.
