@@ -1,0 +1,201 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Bounds of ci. Each leaves room for a busy machine and for nothing that doubles.
+const (
+	mostOverFloor   = 4.0
+	mostFlushes     = 0.2
+	mostWrites      = 12.0
+	mostAllocations = 300.0
+	mostPlain       = 30.0
+	mostTLS         = 50.0
+)
+
+// ci takes the figures that depend on the code and not on the noise of the machine, in little time.
+func (l *lab) ci(ctx context.Context, out io.Writer) error {
+	r := &report{name: "ci"}
+	err := errors.Join(l.ciCPU(ctx, r), l.ciCalls(ctx, r), l.ciAllocations(ctx, r), l.ciSessions(ctx, r))
+	if err := errors.Join(err, r.print(out, l.options.json)); err != nil {
+		return err
+	}
+	for _, f := range r.figures {
+		if !f.Met {
+			return fmt.Errorf("%s, %s: %w", f.Case, f.Measure, errBeyond)
+		}
+	}
+	return nil
+}
+
+func (l *lab) ciCPU(ctx context.Context, r *report) error {
+	ours, err := l.startPostilion(ctx, "Postilion", postilionPort)
+	if err != nil {
+		return err
+	}
+	floor, err := l.startFloor(ctx)
+	if err != nil {
+		return err
+	}
+	entrants := []entrant{{ours, 1}, {floor, 1}}
+	if err := l.warm(ctx, entrants, false); err != nil {
+		return err
+	}
+	d := load{sessions: 50, size: 4 << 10, messages: 4000}
+	l.options.rounds, l.options.quick = 3, false
+	all, err := l.interleave(ctx, []load{d}, entrants)
+	if err != nil {
+		return err
+	}
+	r.compare(d.String(), "CPU ms/message", all[0][0].cpu, "floor", all[0][1].cpu, atMost(mostOverFloor))
+	return l.endAll(floor, ours)
+}
+
+func (l *lab) ciCalls(ctx context.Context, r *report) error {
+	if err := l.want("strace"); err != nil {
+		r.note("Flushes are not counted: %v", err)
+		return nil
+	}
+	ours, err := l.startPostilion(ctx, "Postilion strace", postilionPort)
+	if err != nil {
+		return err
+	}
+	c, err := l.countCalls(ctx, ours, 3000)
+	if err != nil {
+		r.note("Flushes are not counted: %v", err)
+		return l.end(ours)
+	}
+	const name = "4 KiB, 50 sessions"
+	r.state(name, "disk flushes/message", []float64{c.Flushes}, "", nil, atMost(mostFlushes))
+	r.state(name, "write calls/message", []float64{c.Each["write"]}, "", nil, atMost(mostWrites))
+	return l.end(ours)
+}
+
+func (l *lab) ciAllocations(ctx context.Context, r *report) error {
+	objects, octets, err := l.allocations(ctx, 3000, "")
+	if err != nil {
+		return err
+	}
+	r.state("4 KiB, 10 sessions", "allocations/message", []float64{objects}, "", nil, atMost(mostAllocations))
+	r.note("%.1f KiB are allocated a message.", octets/1024)
+	return nil
+}
+
+func (l *lab) ciSessions(ctx context.Context, r *report) error {
+	for _, kind := range []idleKind{idleKinds()[0], idleKinds()[2]} {
+		kind.most = mostPlain
+		if kind.tls {
+			kind.most = mostTLS
+		}
+		s, err := l.startPostilion(ctx, "Postilion idle", postilionPort)
+		if err != nil {
+			return err
+		}
+		const sessions = 500
+		each, err := l.idleSessions(ctx, s, kind, sessions)
+		if err != nil {
+			return err
+		}
+		r.state(fmt.Sprintf("%d idle IMAP sessions, %s", sessions, kind.name), "KiB/session (PSS)", []float64{each}, "", nil, atMost(kind.most))
+		if err := l.end(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// allocations delivers messages to a server that counts what it allocates, and returns objects and octets a message. profile, when not empty, gets its CPU profile.
+func (l *lab) allocations(ctx context.Context, messages int, profile string) (objects, octets float64, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return 0, 0, err
+	}
+	file := filepath.Join(l.dir, "counts")
+	s, err := l.startPostilion(ctx, "Postilion profiled", postilionPort, "POSTILION="+self, countsVariable+"="+file, profileVariable+"="+profile)
+	if err != nil {
+		return 0, 0, err
+	}
+	d := load{sessions: 10, size: 4 << 10, messages: messages, lmtp: l.options.lmtp}
+	if err := l.warm(ctx, []entrant{{s, 1}}, d.lmtp); err != nil {
+		return 0, 0, err
+	}
+	before, err := askCounts(ctx, s.pid, file)
+	if err != nil {
+		return 0, 0, err
+	}
+	rounds := 1
+	if profile != "" {
+		rounds = max(1, l.options.rounds)
+	}
+	for range rounds {
+		if _, err := l.deliver(ctx, s, d); err != nil {
+			return 0, 0, err
+		}
+	}
+	after, err := askCounts(ctx, s.pid, file)
+	if err != nil {
+		return 0, 0, err
+	}
+	n := float64(messages * rounds)
+	return float64(after.objects-before.objects) / n, float64(after.octets-before.octets) / n, l.end(s)
+}
+
+// askCounts makes serve note its counts and reads them.
+func askCounts(ctx context.Context, pid int, file string) (counts, error) {
+	if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return counts{}, err
+	}
+	if err := syscall.Kill(pid, syscall.SIGUSR1); err != nil {
+		return counts{}, err
+	}
+	for range 500 {
+		text, err := os.ReadFile(file)
+		if err == nil {
+			words := strings.Fields(string(text))
+			if len(words) != 2 {
+				return counts{}, fmt.Errorf("%s holds %q", file, text)
+			}
+			objects, err := strconv.ParseUint(words[0], 10, 64)
+			octets, err2 := strconv.ParseUint(words[1], 10, 64)
+			return counts{objects, octets}, errors.Join(err, err2)
+		}
+		select {
+		case <-ctx.Done():
+			return counts{}, ctx.Err()
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	return counts{}, errors.New("the profiled server does not tell its counts")
+}
+
+// profileInbound loads a server that profiles itself and prints where its time went.
+func (l *lab) profileInbound(ctx context.Context, out io.Writer) error {
+	profile, err := filepath.Abs(l.options.profile)
+	if err != nil {
+		return err
+	}
+	messages := smallMessages
+	if l.options.quick {
+		messages = 2000
+	}
+	objects, octets, err := l.allocations(ctx, messages, profile)
+	if err != nil {
+		return err
+	}
+	text, err := topOf(ctx, profile)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "%.0f allocations and %.1f KiB a message\n%sgo tool pprof %s shows more\n", objects, octets/1024, text, profile)
+	return err
+}
