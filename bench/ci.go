@@ -5,12 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
-	"syscall"
-	"time"
 )
 
 // Bounds of ci. Each leaves room for a busy machine and for nothing that doubles.
@@ -82,7 +76,7 @@ func (l *lab) ciCalls(ctx context.Context, r *report) error {
 }
 
 func (l *lab) ciAllocations(ctx context.Context, r *report) error {
-	objects, octets, err := l.allocations(ctx, 3000, "")
+	objects, octets, err := l.allocations(ctx, load{sessions: 10, size: 4 << 10, messages: 3000}, "")
 	if err != nil {
 		return err
 	}
@@ -102,7 +96,7 @@ func (l *lab) ciSessions(ctx context.Context, r *report) error {
 			return err
 		}
 		const sessions = 500
-		each, err := l.idleSessions(ctx, s, kind, sessions)
+		each, err := l.idleSessions(ctx, s, kind, sessions, nil)
 		if err != nil {
 			return err
 		}
@@ -112,90 +106,4 @@ func (l *lab) ciSessions(ctx context.Context, r *report) error {
 		}
 	}
 	return nil
-}
-
-// allocations delivers messages to a server that counts what it allocates, and returns objects and octets a message. profile, when not empty, gets its CPU profile.
-func (l *lab) allocations(ctx context.Context, messages int, profile string) (objects, octets float64, err error) {
-	self, err := os.Executable()
-	if err != nil {
-		return 0, 0, err
-	}
-	file := filepath.Join(l.dir, "counts")
-	s, err := l.startPostilion(ctx, "Postilion profiled", postilionPort, "POSTILION="+self, countsVariable+"="+file, profileVariable+"="+profile)
-	if err != nil {
-		return 0, 0, err
-	}
-	d := load{sessions: 10, size: 4 << 10, messages: messages, lmtp: l.options.lmtp}
-	if err := l.warm(ctx, []entrant{{s, 1}}, d.lmtp); err != nil {
-		return 0, 0, err
-	}
-	before, err := askCounts(ctx, s.pid, file)
-	if err != nil {
-		return 0, 0, err
-	}
-	rounds := 1
-	if profile != "" {
-		rounds = max(1, l.options.rounds)
-	}
-	for range rounds {
-		if _, err := l.deliver(ctx, s, d); err != nil {
-			return 0, 0, err
-		}
-	}
-	after, err := askCounts(ctx, s.pid, file)
-	if err != nil {
-		return 0, 0, err
-	}
-	n := float64(messages * rounds)
-	return float64(after.objects-before.objects) / n, float64(after.octets-before.octets) / n, l.end(s)
-}
-
-// askCounts makes serve note its counts and reads them.
-func askCounts(ctx context.Context, pid int, file string) (counts, error) {
-	if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return counts{}, err
-	}
-	if err := syscall.Kill(pid, syscall.SIGUSR1); err != nil {
-		return counts{}, err
-	}
-	for range 500 {
-		text, err := os.ReadFile(file)
-		if err == nil {
-			words := strings.Fields(string(text))
-			if len(words) != 2 {
-				return counts{}, fmt.Errorf("%s holds %q", file, text)
-			}
-			objects, err := strconv.ParseUint(words[0], 10, 64)
-			octets, err2 := strconv.ParseUint(words[1], 10, 64)
-			return counts{objects, octets}, errors.Join(err, err2)
-		}
-		select {
-		case <-ctx.Done():
-			return counts{}, ctx.Err()
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
-	return counts{}, errors.New("the profiled server does not tell its counts")
-}
-
-// profileInbound loads a server that profiles itself and prints where its time went.
-func (l *lab) profileInbound(ctx context.Context, out io.Writer) error {
-	profile, err := filepath.Abs(l.options.profile)
-	if err != nil {
-		return err
-	}
-	messages := smallMessages
-	if l.options.quick {
-		messages = 2000
-	}
-	objects, octets, err := l.allocations(ctx, messages, profile)
-	if err != nil {
-		return err
-	}
-	text, err := topOf(ctx, profile)
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(out, "%.0f allocations and %.1f KiB a message\n%sgo tool pprof %s shows more\n", objects, octets/1024, text, profile)
-	return err
 }

@@ -204,9 +204,9 @@ func (l *lab) endAll(servers ...*server) error {
 	return nil
 }
 
-// topOf prints the functions that a CPU profile names most.
-func topOf(ctx context.Context, profile string) ([]byte, error) {
-	c := exec.CommandContext(ctx, "go", "tool", "pprof", "-top", "-cum", "-nodecount=80", profile)
+// topOf prints the functions that a profile names most; sorted is pprof's option.
+func topOf(ctx context.Context, profile, sorted string) ([]byte, error) {
+	c := exec.CommandContext(ctx, "go", "tool", "pprof", "-top", sorted, "-nodecount=60", profile)
 	text, err := c.CombinedOutput()
 	if err != nil {
 		return nil, fmt.Errorf("pprof %s: %w\n%s", filepath.Base(profile), err, text)

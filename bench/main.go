@@ -7,7 +7,7 @@
 //
 //	go run ./bench inbound|flushes|lmtp|idle|start|stored|all [-quick] [-json] [-rounds N]
 //	go run ./bench ci
-//	go run ./bench profile [-lmtp] [-o FILE]
+//	go run ./bench profile [-lmtp|-idle] [-sessions N] [-o FILE]
 //
 // README.md beside this file keeps the last figures.
 package main
@@ -34,7 +34,7 @@ const usageText = `usage: go run ./bench COMMAND [OPTIONS]
   stored    the rate with many messages stored (-stored N), beside an empty store
   all       all of these; stored only with -stored N
   ci        the short form that CI runs: figures that noise cannot touch, with their bounds; status 1 when one is beyond
-  profile   inbound with the server's CPU profiled (-o FILE), and allocations a message
+  profile   where the CPU goes at -sessions N (-lmtp: by LMTP), or the memory of idle sessions (-idle); the profile stays in -o FILE
   serve     what profile starts: postilion serve with a profile of itself; -c DIR
 
 Options:
@@ -66,6 +66,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags.StringVar(&o.dir, "dir", "", "where servers keep their data (default: a temporary folder, removed afterwards)")
 	flags.IntVar(&o.stored, "stored", 0, "messages of the filled store for stored; 0 leaves the case out of all")
 	flags.StringVar(&o.program, "postilion", "", "the server to measure (default: built from this checkout as it ships)")
+	flags.IntVar(&o.sessions, "sessions", 10, "sessions of profile")
+	flags.BoolVar(&o.idle, "idle", false, "profile the memory of idle IMAP sessions instead")
 	flags.BoolVar(&o.lmtp, "lmtp", false, "profile LMTP instead of SMTP")
 	flags.StringVar(&o.profile, "o", "cpu.prof", "where profile puts the CPU profile")
 	flags.StringVar(&o.config, "c", "", "configuration folder of serve")
@@ -109,9 +111,9 @@ func isSet(flags *flag.FlagSet, name string) bool {
 }
 
 type options struct {
-	quick, json, lmtp             bool
-	rounds, portBase, stored      int
-	dir, program, profile, config string
+	quick, json, lmtp, idle            bool
+	rounds, portBase, stored, sessions int
+	dir, program, profile, config      string
 }
 
 // command measures and prints.
@@ -134,6 +136,8 @@ func (l *lab) command(ctx context.Context, name string, out io.Writer) error {
 		return nil
 	case name == "ci":
 		return l.ci(ctx, out)
+	case name == "profile" && l.options.idle:
+		return l.profileIdle(ctx, out)
 	case name == "profile":
 		return l.profileInbound(ctx, out)
 	}

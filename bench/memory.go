@@ -137,7 +137,7 @@ func (l *lab) idle(ctx context.Context, r *report) error {
 			if err != nil {
 				return err
 			}
-			if each[i], err = l.idleSessions(ctx, s, kind, sessions); err != nil {
+			if each[i], err = l.idleSessions(ctx, s, kind, sessions, nil); err != nil {
 				return err
 			}
 			if err := l.end(s); err != nil {
@@ -149,8 +149,8 @@ func (l *lab) idle(ctx context.Context, r *report) error {
 	return nil
 }
 
-// idleSessions logs sessions in and returns what each added to the server, in KiB of PSS.
-func (l *lab) idleSessions(ctx context.Context, s *server, kind idleKind, sessions int) (each float64, err error) {
+// idleSessions logs sessions in and returns what each added to the server, in KiB of PSS. meanwhile, when not nil, is called while they are open.
+func (l *lab) idleSessions(ctx context.Context, s *server, kind idleKind, sessions int, meanwhile func() error) (each float64, err error) {
 	time.Sleep(settle)
 	before, err := memoryOf(s.pid)
 	if err != nil {
@@ -171,6 +171,9 @@ func (l *lab) idleSessions(ctx context.Context, s *server, kind idleKind, sessio
 	}
 	time.Sleep(settle)
 	after, err := memoryOf(s.pid)
+	if err == nil && meanwhile != nil {
+		err = meanwhile()
+	}
 	return (after.pss - before.pss) / float64(sessions), err
 }
 

@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -15,14 +15,18 @@ import (
 	"postilion/service"
 )
 
-// profileVariable names the file for serve's CPU profile, and countsVariable the file where it notes what it has allocated, at each SIGUSR1.
+// The environment of serve: where its CPU profile goes, and where it notes its counts and its heap at each SIGUSR1.
 const (
 	profileVariable = "BENCH_CPU_PROFILE"
 	countsVariable  = "BENCH_COUNTS"
+	heapVariable    = "BENCH_HEAP_PROFILE"
 )
 
 // serveProfiled is `postilion serve -c dir` in this process, so that the shipped server needs no profiler. SIGTERM ends it and completes the profile.
 func serveProfiled(ctx context.Context, dir string) (err error) {
+	if os.Getenv(heapVariable) != "" {
+		runtime.MemProfileRate = 512
+	}
 	server, err := service.Start(ctx, service.Options{
 		PostfixDir: dir, DovecotFile: filepath.Join(dir, "dovecot.conf"), Getenv: os.Getenv, Stderr: os.Stderr,
 	})
@@ -54,23 +58,44 @@ func serveProfiled(ctx context.Context, dir string) (err error) {
 		case err := <-server.Fatal():
 			return err
 		case <-count:
-			if err := noteCounts(os.Getenv(countsVariable)); err != nil {
+			if err := noteCounts(os.Getenv(countsVariable), os.Getenv(heapVariable)); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-// counts is what a process has allocated since it began.
+// counts is what a process has allocated since it began, and what it holds after a garbage collection, in octets.
 type counts struct {
-	objects, octets uint64
+	Objects, Octets             uint64
+	HeapLive, HeapInUse, Stacks uint64
 }
 
-func noteCounts(name string) error {
+func noteCounts(name, heap string) error {
 	var m runtime.MemStats
+	if heap != "" {
+		runtime.GC()
+	}
 	runtime.ReadMemStats(&m)
-	if err := os.WriteFile(name+".new", fmt.Appendf(nil, "%d %d\n", m.Mallocs, m.TotalAlloc), 0o600); err != nil {
+	if heap != "" {
+		if err := writeHeap(heap); err != nil {
+			return err
+		}
+	}
+	text, err := json.Marshal(counts{Objects: m.Mallocs, Octets: m.TotalAlloc, HeapLive: m.HeapAlloc, HeapInUse: m.HeapInuse, Stacks: m.StackInuse})
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(name+".new", text, 0o600); err != nil {
 		return err
 	}
 	return os.Rename(name+".new", name)
+}
+
+func writeHeap(name string) error {
+	file, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(pprof.WriteHeapProfile(file), file.Close())
 }
