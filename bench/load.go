@@ -107,11 +107,16 @@ func (l *lab) interleave(ctx context.Context, loads []load, entrants []entrant) 
 	return all, nil
 }
 
-// warm gives each entrant some mail before anything is timed: processes are started, tables are open, heaps have grown.
+// warm gives each entrant some mail before anything is timed: processes are started, tables are open, heaps have grown, and the mailboxes of all
+// recipients are there.
 func (l *lab) warm(ctx context.Context, entrants []entrant, lmtp bool) error {
 	var errs []error
 	for _, e := range entrants {
-		_, err := l.deliver(ctx, e.server, load{sessions: 10, size: 4096, messages: max(int(1000*e.share), 100), lmtp: lmtp})
+		messages := int(smallMessages * e.share)
+		if l.options.quick {
+			messages = min(messages, 1000)
+		}
+		_, err := l.deliver(ctx, e.server, load{sessions: 10, size: 4096, messages: messages, lmtp: lmtp})
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
