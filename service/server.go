@@ -17,8 +17,6 @@ import (
 	"postilion/service/listen"
 )
 
-type serveFunc = func(ctx context.Context, listener net.Listener) error
-
 // Options say what to serve.
 type Options struct {
 	// PostfixDir holds main.cf and master.cf; "" leaves that half out.
