@@ -7,15 +7,18 @@ import (
 	"io"
 )
 
-// Bounds of ci. Each leaves room for a busy machine and for nothing that doubles.
+// Bounds of ci. Each leaves room for a busy machine of two cores, and breaks when a cost doubles. They are not the targets, which README.md keeps.
 const (
-	mostOverFloor   = 4.0
+	mostOverFloor   = 3.5
 	mostFlushes     = 0.2
-	mostWrites      = 12.0
+	mostWrites      = 8.0
 	mostAllocations = 300.0
-	mostPlain       = 30.0
-	mostTLS         = 50.0
+	mostPlain       = 45.0
+	mostTLS         = 75.0
 )
+
+// ciMessages keeps the short form short.
+const ciMessages = 3000
 
 // ci takes the figures that depend on the code and not on the noise of the machine, in little time.
 func (l *lab) ci(ctx context.Context, out io.Writer) error {
@@ -46,11 +49,11 @@ func (l *lab) ciCPU(ctx context.Context, r *report) error {
 	if err != nil {
 		return err
 	}
-	entrants := []entrant{{ours, 0.4}, {floor, 0.4}}
+	entrants := []entrant{{ours, 1.0 / 3}, {floor, 1.0 / 3}}
 	if err := l.warm(ctx, entrants, false); err != nil {
 		return err
 	}
-	d := load{sessions: 50, size: 4 << 10, messages: smallMessages}
+	d := load{sessions: 50, size: 4 << 10, messages: ciMessages}
 	l.options.rounds, l.options.quick = 3, false
 	all, err := l.interleave(ctx, []load{d}, entrants)
 	if err != nil {
@@ -70,10 +73,10 @@ func (l *lab) ciCalls(ctx context.Context, r *report) error {
 	if err != nil {
 		return err
 	}
-	if err := l.warm(ctx, []entrant{{ours, 0.3}}, false); err != nil {
+	if err := l.warm(ctx, []entrant{{ours, 1.0 / 3}}, false); err != nil {
 		return err
 	}
-	c, err := l.countCalls(ctx, ours, 3000)
+	c, err := l.countCalls(ctx, ours, ciMessages)
 	if err != nil {
 		r.note("Flushes are not counted: %v", err)
 		return l.end(ours)
@@ -85,7 +88,7 @@ func (l *lab) ciCalls(ctx context.Context, r *report) error {
 }
 
 func (l *lab) ciAllocations(ctx context.Context, r *report) error {
-	objects, octets, err := l.allocations(ctx, load{sessions: 10, size: 4 << 10, messages: 3000}, "")
+	objects, octets, err := l.allocations(ctx, load{sessions: 10, size: 4 << 10, messages: ciMessages}, "")
 	if err != nil {
 		return err
 	}
