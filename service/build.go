@@ -43,6 +43,7 @@ type builder struct {
 	// authSockets are the auth sockets that our own Dovecot half serves.
 	authSockets  map[string]bool
 	sharedTables *tables
+	agents       agents
 	// inspecting builds without a trace on the disk.
 	inspecting bool
 }
