@@ -217,7 +217,12 @@ func (a *Accounts) verify(ctx context.Context, t *attempt, name string, check ch
 		}
 		found, ok, err := a.consult(ctx, t, db, name, check, &checked)
 		if db.Deny {
-			if err == nil && found != nil {
+			if err != nil {
+				// Whether the user is denied is not known.
+				return nil, fmt.Errorf("%w: deny passdb: %w", ErrUnavailable, err)
+			}
+			if found != nil {
+				a.explain(t, db, name, "User found from deny passdb")
 				return nil, fmt.Errorf("%w: %s is denied by %s", ErrProof, name, db.Where)
 			}
 			continue
@@ -233,8 +238,6 @@ func (a *Accounts) verify(ctx context.Context, t *attempt, name string, check ch
 	switch {
 	case state.ok:
 		return record, a.admit(t.client, record)
-	case errors.Is(state.err, ErrDenied):
-		return nil, state.err
 	case state.err != nil:
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, state.err)
 	}

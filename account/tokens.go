@@ -42,12 +42,10 @@ func (a *Accounts) consultTokens(
 	claims, err := source.checker.Check(ctx, name, t.token)
 	*checked = true
 	switch {
-	case errors.Is(err, oauth2.ErrInvalid):
+	case errors.Is(err, oauth2.ErrInvalid), errors.Is(err, oauth2.ErrDisabled):
+		// Clients are told the same of both, as by Dovecot.
 		a.explain(t, db, name, "oauth2 failed: "+err.Error())
 		return nil, false, nil
-	case errors.Is(err, oauth2.ErrDisabled):
-		a.explain(t, db, name, "oauth2 failed: "+err.Error())
-		return nil, false, fmt.Errorf("%w: %w", ErrDenied, err)
 	case err != nil:
 		return nil, false, fmt.Errorf("oauth2: %w", err)
 	}
