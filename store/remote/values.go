@@ -382,7 +382,8 @@ func (d *decoder) objectID(empty bool) string {
 
 func isObjectID(id []byte) bool {
 	for _, b := range id {
-		if (b|0x20 < 'a' || b|0x20 > 'z') && (b < '0' || b > '9') && b != '-' && b != '_' {
+		// Below 'a' and '0' the differences wrap and are large.
+		if (b|0x20)-'a' >= 26 && b-'0' >= 10 && b != '-' && b != '_' {
 			return false
 		}
 	}
