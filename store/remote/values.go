@@ -358,7 +358,7 @@ func (e *encoder) status(s *store.Status) {
 		e.number(uint64(n))
 	}
 	e.number(uint64(s.HighestModSeq))
-	e.signed(s.Size)
+	e.number(uint64(max(s.Size, 0)))
 	e.text(s.ID, maxID)
 }
 
@@ -366,7 +366,7 @@ func (d *decoder) status() (s store.Status) {
 	for _, n := range [...]*uint32{&s.Messages, &s.Recent, &s.Unseen, &s.Deleted, (*uint32)(&s.UIDNext), &s.UIDValidity} {
 		*n = uint32(d.below(1<<32-1, "a count"))
 	}
-	s.HighestModSeq, s.Size, s.ID = d.modSeq(), d.signed(), d.objectID(false)
+	s.HighestModSeq, s.Size, s.ID = d.modSeq(), int64(d.below(1<<62, "the size of a mailbox")), d.objectID(false)
 	return s
 }
 
