@@ -74,6 +74,8 @@ func TestTheProcessIsKilled(t *testing.T) {
 			ids = append(ids, fmt.Sprintf("%d-%d", round, n))
 		}
 		client, command := startAgent(t)
+		_, err := client.Open(t.Context(), owner)
+		must(t, err)
 		kill := time.AfterFunc(time.Duration(random.IntN(60))*time.Millisecond, func() { _ = command.Process.Kill() })
 		var group sync.WaitGroup
 		for _, id := range ids {
