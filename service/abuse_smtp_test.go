@@ -246,7 +246,7 @@ func TestAbuseByPasswords(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if !strings.Contains(s.log.String(), "SASL PLAIN authentication failed") {
+	if !strings.Contains(s.log.String(), "SASL PLAIN authentication failed: (reason unavailable), sasl_username="+user(0)) {
 		t.Error("no line tells of the wrong passwords")
 	}
 }
