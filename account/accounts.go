@@ -77,7 +77,11 @@ type Options struct {
 	CertificateUsername string
 	Hostname            string
 	Expand              Expander
-	Log                 *slog.Logger
+	// Open opens passwd-files for reading; nil: os.Open.
+	Open func(name string) (*os.File, error)
+	// Shadow returns a system user's line of shadow(5), "" for no such user; nil: getent(1), which needs root.
+	Shadow func(ctx context.Context, name string) (string, error)
+	Log    *slog.Logger
 }
 
 // Accounts is Authenticator and Directory over passdb and userdb blocks.
@@ -126,7 +130,7 @@ func New(options Options) (*Accounts, error) {
 	}
 	decoyScheme := "SHA512-CRYPT"
 	for _, block := range options.Passdbs {
-		opened, scheme, err := openSource(block.Driver, block.Args, options.Expand, true)
+		opened, scheme, err := openSource(block.Driver, block.Args, &options, true)
 		if err != nil {
 			return nil, fmt.Errorf("%s: passdb: %w", block.Where, err)
 		}
@@ -140,7 +144,7 @@ func New(options Options) (*Accounts, error) {
 			a.userdbs = append(a.userdbs, userdb{Userdb: block})
 			continue
 		}
-		opened, _, err := openSource(block.Driver, block.Args, options.Expand, false)
+		opened, _, err := openSource(block.Driver, block.Args, &options, false)
 		if err != nil {
 			return nil, fmt.Errorf("%s: userdb: %w", block.Where, err)
 		}

@@ -257,7 +257,7 @@ func (s *Server) nextLine(in []byte) (int, Event) {
 	}
 	line = bytes.TrimRight(line, "\r")
 	tooLong := s.tooLong || len(line) > limit
-	line = line[:min(len(line), limit)]
+	line = bytes.TrimRight(line[:min(len(line), limit)], "\r")
 	s.line, s.tooLong, s.last = s.line[:0], false, 0
 	if tooLong {
 		s.notice(true, s.peer.Client+": request longer than "+strconv.Itoa(limit)+": "+printable(line[:min(len(line), 30)])+"...")
