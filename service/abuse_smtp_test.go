@@ -331,7 +331,7 @@ func TestAbuseByStrangers(t *testing.T) {
 					for _, c := range conns {
 						_, _ = io.WriteString(c, hello)
 					}
-					group.Go(func() { trickle(conns, stop) })
+					group.Go(func() { trickleAll(conns, stop) })
 				case "blocked":
 					flood := bytes.Repeat([]byte("NOOP\r\n"), 20_000)
 					// As many as the server takes at a time, and some: the time they cost it is not what is tested.
@@ -352,8 +352,8 @@ func TestAbuseByStrangers(t *testing.T) {
 	}
 }
 
-// trickle sends an octet on every connection from time to time.
-func trickle(conns []net.Conn, stop chan struct{}) {
+// trickleAll sends an octet on every connection from time to time.
+func trickleAll(conns []net.Conn, stop chan struct{}) {
 	for {
 		for _, c := range conns {
 			_ = c.SetWriteDeadline(time.Now().Add(time.Second))
