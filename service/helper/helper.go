@@ -191,7 +191,7 @@ func startAgent(id *child.Identity, args []string) (*exec.Cmd, *os.File, error) 
 		return nil, nil, err
 	}
 	process, err := child.Start(child.Options{
-		Role: "agent", Args: args, As: id, Env: child.Environment(), Files: []*os.File{theirs}, Stderr: os.Stderr, OwnSession: true,
+		Role: "agent", Dir: "/", Args: args, As: id, Env: child.Environment(), Files: []*os.File{theirs}, Stderr: os.Stderr, OwnSession: true,
 	})
 	if err := errors.Join(err, theirs.Close()); err != nil {
 		return nil, nil, errors.Join(err, ours.Close())
