@@ -60,6 +60,9 @@ func (db *DB) spacePrefix(name string) (byte, error) {
 	if err := it.Close(); err != nil {
 		return 0, err
 	}
+	if db.readOnly {
+		return 0, fmt.Errorf("kv: there is no space %q: %w", name, ErrNotFound)
+	}
 	if used >= maxSpaces {
 		return 0, fmt.Errorf("kv: no room for space %q: there are %d", name, used)
 	}

@@ -2,228 +2,141 @@ package service
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"net"
-	"os/user"
-	"strconv"
+	"net/netip"
+	"strings"
 	"sync"
-	"time"
 
-	"postilion/service/child"
-	"postilion/store"
-	"postilion/store/maildir"
-	"postilion/store/remote"
+	"postilion/config/postfix"
+	"postilion/mta/deliver"
 )
 
-// agentRest is how long an agent without work is kept.
-const agentRest = 2 * time.Minute
-
-// ServeAgent is the life of an agent: it serves the Maildirs of the user whom this process runs as until the connection ends.
-func ServeAgent(ctx context.Context, conn net.Conn, spoolDir string, remember time.Duration) error {
-	mail, err := maildir.Open(maildir.Options{DeliveryMemory: remember})
-	if err != nil {
-		return err
-	}
-	server := remote.Server{SpoolDir: spoolDir}
-	return errors.Join(server.Serve(ctx, conn, mail), mail.Close())
-}
-
-// agents keeps one agent for each user and group whose mail a server of another user handles.
+// agents are the delivery agents of master.cf's services, each made once.
 type agents struct {
-	root Root
-
-	mu     sync.Mutex
-	owners map[[2]int]*agentStore
-	closed bool
+	mutex sync.Mutex
+	made  map[*postfix.Service]deliver.Agent
 }
 
-func newAgents(root Root) *agents {
-	return &agents{root: root, owners: map[[2]int]*agentStore{}}
+// agent returns the agent of a service that hands mail to other programs, nil when there is none for its command.
+func (b *builder) agent(service *postfix.Service) deliver.Agent {
+	b.agents.mutex.Lock()
+	defer b.agents.mutex.Unlock()
+	if made, ok := b.agents.made[service]; ok {
+		return made
+	}
+	var made deliver.Agent
+	if service.Command == "lmtp" {
+		made = b.lmtpAgent(service)
+	}
+	if b.agents.made == nil {
+		b.agents.made = map[*postfix.Service]deliver.Agent{}
+	}
+	b.agents.made[service] = made
+	return made
 }
 
-// of returns the store of a user's Maildirs. gid -1 is the user's own group.
-func (a *agents) of(uid, gid int) (*agentStore, error) {
-	if gid < 0 {
-		found, err := user.LookupId(strconv.Itoa(uid))
-		if err != nil {
-			return nil, fmt.Errorf("user id %d has no group: set gid in the userdb, or mail_gid: %w", uid, err)
+// makeAgents makes all agents, so that what is wrong with one is told at the start, and has them closed at the end.
+func (b *builder) makeAgents() {
+	for _, service := range b.postfix.Services() {
+		if service.Type == "unix" {
+			b.agent(service)
 		}
-		if gid, err = strconv.Atoi(found.Gid); err != nil {
-			return nil, fmt.Errorf("group of user id %d: %w", uid, err)
+	}
+	b.background = append(b.background, b.closeAgents)
+}
+
+// closeAgents has the agents give back what they keep when the generation ends.
+func (b *builder) closeAgents(ctx context.Context) {
+	<-ctx.Done()
+	b.agents.mutex.Lock()
+	defer b.agents.mutex.Unlock()
+	for _, agent := range b.agents.made {
+		if closer, ok := agent.(interface{ Close() }); ok {
+			closer.Close()
 		}
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.closed {
-		return nil, store.ErrClosed
-	}
-	key := [2]int{uid, gid}
-	s, ok := a.owners[key]
-	if !ok {
-		s = &agentStore{root: a.root, id: child.Identity{UID: uid, GID: gid}}
-		a.owners[key] = s
-	}
-	return s, nil
 }
 
-// tidy ends agents that rest.
-func (a *agents) tidy(now time.Time) error {
-	a.mu.Lock()
-	var all []*agentStore
-	for _, s := range a.owners {
-		all = append(all, s)
+// lmtpAgent makes what lmtp(8) is for a service of master.cf.
+func (b *builder) lmtpAgent(service *postfix.Service) *deliver.LMTP {
+	view := service.View()
+	options := deliver.LMTPOptions{
+		Program: view.String("syslog_name") + "/" + service.Command, Log: b.postfixLog,
+		Hostname: view.String("myhostname"), LHLO: view.String("lmtp_lhlo_name"), QueueDirectory: view.String("queue_directory"), Port: view.String("lmtp_tcp_port"),
+		Lookup: b.lookup(view), SenderDependent: view.Bool("lmtp_sender_dependent_authentication"),
+		MechanismFilter: view.List("lmtp_sasl_mechanism_filter"), Security: view.List("lmtp_sasl_security_options"), TLSSecurity: view.List("lmtp_sasl_tls_security_options"),
+		XForward: view.Bool("lmtp_send_xforward_command"), LineLengthLimit: view.Int("lmtp_line_length_limit"),
+		NoOutputConversion: view.Bool("disable_mime_output_conversion"), SkipQuitResponse: view.Bool("lmtp_skip_quit_response"),
+		Concurrency: view.Int(service.Name + "_destination_concurrency_limit"), Processes: processLimit(service, view),
+		Connect: view.Duration("lmtp_connect_timeout"), Hello: view.Duration("lmtp_lhlo_timeout"), StartTLS: view.Duration("lmtp_starttls_timeout"),
+		XForwardTimeout: view.Duration("lmtp_xforward_timeout"), Mail: view.Duration("lmtp_mail_timeout"), Rcpt: view.Duration("lmtp_rcpt_timeout"),
+		DataInit: view.Duration("lmtp_data_init_timeout"), DataTransfer: view.Duration("lmtp_data_xfer_timeout"), DataDone: view.Duration("lmtp_data_done_timeout"),
+		Reset: view.Duration("lmtp_rset_timeout"), Quit: view.Duration("lmtp_quit_timeout"),
+		CacheTime: view.Duration("lmtp_connection_cache_time_limit"), ReuseTime: view.Duration("lmtp_connection_reuse_time_limit"),
+		ReuseCount: view.Int("lmtp_connection_reuse_count_limit"),
 	}
-	a.mu.Unlock()
-	var errs []error
-	for _, s := range all {
-		errs = append(errs, s.rest(now.Add(-agentRest)))
+	if !view.Bool("lmtp_connection_cache_on_demand") {
+		options.CacheOnly = append([]string{}, view.List("lmtp_connection_cache_destinations")...)
 	}
-	return errors.Join(errs...)
+	for _, keyword := range view.List("lmtp_discard_lhlo_keywords") {
+		options.Discard = append(options.Discard, strings.ToUpper(keyword))
+	}
+	options.TLS = b.clientTLS(view)
+	if view.Bool("lmtp_sasl_auth_enable") {
+		options.Password = b.passwords(view)
+	}
+	return deliver.NewLMTP(options)
 }
 
-// close ends all agents.
-func (a *agents) close() error {
-	a.mu.Lock()
-	a.closed = true
-	owners := a.owners
-	a.owners = map[[2]int]*agentStore{}
-	a.mu.Unlock()
-	var errs []error
-	for _, s := range owners {
-		errs = append(errs, s.Close())
+// processLimit is the service's process limit; 0 is none.
+func processLimit(service *postfix.Service, view *postfix.View) int {
+	if service.MaxProc < 0 {
+		return view.Int("default_process_limit")
 	}
-	return errors.Join(errs...)
+	return service.MaxProc
 }
 
-// agentStore is a store.Store that an agent serves, started when it is needed and again when it died.
-type agentStore struct {
-	root Root
-	id   child.Identity
-
-	mu     sync.Mutex
-	client *remote.Client
-	// busy counts open accounts and deliveries; idle is since when it is 0.
-	busy   int
-	idle   time.Time
-	closed bool
-}
-
-// take returns the client of a living agent. The caller gives it back.
-func (s *agentStore) take(ctx context.Context) (*remote.Client, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return nil, store.ErrClosed
-	}
-	if s.client != nil && s.client.Err() != nil {
-		// It died; what Close finds is what was told already.
-		_ = s.client.Close()
-		s.client = nil
-	}
-	if s.client == nil {
-		conn, err := s.root.Agent(ctx, &s.id)
-		if err != nil {
-			return nil, fmt.Errorf("become user %d: %w", s.id.UID, err)
+// lookup finds the addresses of a host in the families of inet_protocols.
+func (b *builder) lookup(view *postfix.View) func(ctx context.Context, host string) ([]netip.Addr, error) {
+	protocols := view.List("inet_protocols")
+	ipv4, ipv6 := hasWord(protocols, "ipv4") || hasWord(protocols, "all"), hasWord(protocols, "ipv6") || hasWord(protocols, "all")
+	return func(ctx context.Context, host string) ([]netip.Addr, error) {
+		if address, err := netip.ParseAddr(host); err == nil {
+			return []netip.Addr{address}, nil
 		}
-		s.client = remote.NewClient(conn, remote.Options{})
-	}
-	s.busy++
-	return s.client, nil
-}
-
-func (s *agentStore) giveBack() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.busy--
-	s.idle = time.Now()
-}
-
-// rest ends the agent when it has had no work since the time.
-func (s *agentStore) rest(since time.Time) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.client == nil || s.busy > 0 || s.idle.After(since) {
-		return nil
-	}
-	err := s.client.Close()
-	s.client = nil
-	return err
-}
-
-// lost tells that an operation failed because its agent had died before or while it was asked.
-func lost(err error) bool { return errors.Is(err, remote.ErrLost) }
-
-// Open implements store.Store.
-func (s *agentStore) Open(ctx context.Context, owner store.Owner) (store.Account, error) {
-	for try := 0; ; try++ {
-		client, err := s.take(ctx)
+		found, err := b.resolver.Addresses(ctx, host)
 		if err != nil {
 			return nil, err
 		}
-		account, err := client.Open(ctx, owner)
-		if err == nil {
-			return &agentAccount{Account: account, store: s}, nil
+		var usable []netip.Addr
+		for _, address := range found {
+			if address.Unmap().Is4() && ipv4 || address.Unmap().Is6() && ipv6 {
+				usable = append(usable, address.Unmap())
+			}
 		}
-		s.giveBack()
-		if try > 0 || !lost(err) || ctx.Err() != nil {
-			return nil, err
+		if len(usable) == 0 {
+			return nil, fmt.Errorf("no address of a family in inet_protocols")
 		}
+		return usable, nil
 	}
 }
 
-// agentAccount keeps its agent at work until it is closed.
-type agentAccount struct {
-	store.Account
-	store *agentStore
-	once  sync.Once
-}
-
-// Close implements store.Account.
-func (a *agentAccount) Close() error {
-	defer a.once.Do(a.store.giveBack)
-	return a.Account.Close()
-}
-
-// Deliver implements store.Store. A delivery whose agent died is offered once more: its id keeps it from being there twice.
-func (s *agentStore) Deliver(ctx context.Context, delivery *store.Delivery) ([]store.Outcome, error) {
-	for try := 0; ; try++ {
-		client, err := s.take(ctx)
-		if err != nil {
-			return nil, err
+// passwords looks up logins for servers: user:password by the server's name or the next hop.
+func (b *builder) passwords(view *postfix.View) func(ctx context.Context, keys ...string) (user, password string, found bool, err error) {
+	maps := view.List("lmtp_sasl_password_maps")
+	return func(ctx context.Context, keys ...string) (user, password string, found bool, err error) {
+		for _, key := range keys {
+			for _, spec := range maps {
+				value, ok, err := b.tables().get(spec, false).Lookup(ctx, key)
+				if err != nil {
+					return "", "", false, fmt.Errorf("lmtp_sasl_password_maps: %w", err)
+				}
+				if ok {
+					user, password, _ = strings.Cut(value, ":")
+					return user, password, true, nil
+				}
+			}
 		}
-		outcomes, err := client.Deliver(ctx, delivery)
-		s.giveBack()
-		if try > 0 || !lost(err) || delivery.ID == "" || ctx.Err() != nil {
-			return outcomes, err
-		}
+		return "", "", false, nil
 	}
-}
-
-// Accounts implements store.Store.
-func (s *agentStore) Accounts(ctx context.Context, fn func(user string) bool) error {
-	client, err := s.take(ctx)
-	if err != nil {
-		return err
-	}
-	defer s.giveBack()
-	return client.Accounts(ctx, fn)
-}
-
-// Close implements store.Store.
-func (s *agentStore) Close() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.closed = true
-	if s.client == nil {
-		return nil
-	}
-	err := s.client.Close()
-	s.client = nil
-	if lost(err) || errors.Is(err, io.EOF) {
-		// It died before; whoever used it was told.
-		return nil
-	}
-	return err
 }

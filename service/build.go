@@ -46,6 +46,7 @@ type builder struct {
 	// authSockets are the auth sockets that our own Dovecot half serves.
 	authSockets  map[string]bool
 	sharedTables *tables
+	agents       agents
 	// inspecting builds without a trace on the disk.
 	inspecting bool
 }
@@ -61,7 +62,7 @@ func (b *builder) warn(where, text string) {
 func (s *Server) build(ctx context.Context) (*builder, error) {
 	b := &builder{
 		options: s.options, spool: spool.New(spoolDir(s.options.Getenv)),
-		mailboxSockets: map[string]bool{}, authSockets: map[string]bool{}, resolver: resolve.New(resolve.Options{}),
+		mailboxSockets: map[string]bool{}, authSockets: map[string]bool{}, resolver: resolve.New(s.options.Resolve),
 	}
 	if err := b.read(); err != nil {
 		return nil, err

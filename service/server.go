@@ -15,10 +15,9 @@ import (
 	"syscall"
 	"time"
 
+	"postilion/resolve"
 	"postilion/service/listen"
 )
-
-type serveFunc = func(ctx context.Context, listener net.Listener) error
 
 // Options say what to serve.
 type Options struct {
@@ -32,6 +31,8 @@ type Options struct {
 	Stderr io.Writer
 	// Root does what needs root; nil: the process does everything by its own rights.
 	Root Root
+	// Resolve says where names are looked up; the zero value asks the host's resolv.conf and hosts file.
+	Resolve resolve.Options
 }
 
 // Server is a running system. Its methods are for one goroutine.

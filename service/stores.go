@@ -24,7 +24,7 @@ import (
 type stores struct {
 	log *slog.Logger
 	// agents touch the Maildirs of other users; nil: this process touches them itself.
-	agents *agents
+	agents *userAgents
 	// remember is how long delivery ids are known.
 	remember time.Duration
 	// fatal is told when a database cannot go on; the process must end then.
@@ -44,7 +44,7 @@ type openVault struct {
 func newStores(log *slog.Logger, root Root, remember time.Duration, fatal func(error)) *stores {
 	s := &stores{log: log, remember: remember, fatal: fatal, vaults: map[string]*openVault{}}
 	if root != nil {
-		s.agents = newAgents(root)
+		s.agents = newUserAgents(root)
 	}
 	return s
 }
@@ -233,7 +233,7 @@ func (l *locations) owner(u *account.User, location string) (store.Store, store.
 	if err != nil {
 		return nil, store.Owner{}, err
 	}
-	owner := store.Owner{User: u.Name, Home: home, UID: u.UID, GID: u.GID, Quota: store.Quota{Rules: rules}}
+	owner := store.Owner{User: l.accountName(u, home), Home: home, UID: u.UID, GID: u.GID, Quota: store.Quota{Rules: rules}}
 	if owner.UID < 0 {
 		if owner.UID, err = account.UserID(l.view.String("mail_uid")); err != nil {
 			return nil, store.Owner{}, fmt.Errorf("mail_uid: %w", err)
@@ -254,6 +254,20 @@ func (l *locations) owner(u *account.User, location string) (store.Store, store.
 		owner.UID, owner.GID = -1, -1
 	}
 	return place, owner, nil
+}
+
+// accountName is the name that a store keeps the user's mail under: that of the entry in userdb, when more names lead to it and none of them has
+// a home of its own.
+func (l *locations) accountName(u *account.User, home string) string {
+	if u.Entry == "" {
+		return u.Name
+	}
+	entry := *u
+	entry.Name = u.Entry
+	if other, err := l.home(&entry); err != nil || other != home {
+		return u.Name
+	}
+	return u.Entry
 }
 
 func (l *locations) home(u *account.User) (string, error) {

@@ -23,20 +23,8 @@ func Serve(ctx context.Context, conn net.Conn, s store.Store) error {
 // Serve serves s to the peer of conn until the connection ends, which is nil, the peer breaks the protocol, or ctx is done. When it returns, conn is
 // closed, every call has ended and everything the peer had open is closed; s is not.
 func (v *Server) Serve(ctx context.Context, conn net.Conn, s store.Store) error {
-	n := session{server: *v, store: s, spool: spool.New(v.SpoolDir), handles: map[uint64]*handle{}}
-	if n.server.HandshakeTimeout == 0 {
-		n.server.HandshakeTimeout = Options{}.withDefaults().HandshakeTimeout
-	}
-	if n.server.WriteTimeout == 0 {
-		n.server.WriteTimeout = Options{}.withDefaults().Timeout
-	}
-	if n.server.Log == nil {
-		n.server.Log = slog.New(slog.DiscardHandler)
-	}
-	n.views.init()
-	n.link = newLink(conn, true, n.server.WriteTimeout)
 	ctx, cancel := context.WithCancel(ctx)
-	n.ctx = ctx
+	n := v.session(ctx, conn, s)
 	stop := context.AfterFunc(ctx, func() { n.link.fail(context.Cause(ctx)) })
 	var writer sync.WaitGroup
 	writer.Go(n.link.write)
@@ -52,6 +40,22 @@ func (v *Server) Serve(ctx context.Context, conn net.Conn, s store.Store) error 
 		return nil
 	}
 	return fmt.Errorf("serving mail to another process: %w", err)
+}
+
+func (v *Server) session(ctx context.Context, conn net.Conn, s store.Store) *session {
+	n := &session{server: *v, store: s, spool: spool.New(v.SpoolDir), ctx: ctx, handles: map[uint64]*handle{}}
+	if n.server.HandshakeTimeout == 0 {
+		n.server.HandshakeTimeout = Options{}.withDefaults().HandshakeTimeout
+	}
+	if n.server.WriteTimeout == 0 {
+		n.server.WriteTimeout = Options{}.withDefaults().Timeout
+	}
+	if n.server.Log == nil {
+		n.server.Log = slog.New(slog.DiscardHandler)
+	}
+	n.views.init()
+	n.link = newLink(conn, true, n.server.WriteTimeout)
+	return n
 }
 
 // session is one connection at the server.
