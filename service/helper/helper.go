@@ -130,6 +130,10 @@ type server struct {
 // Serve answers requests until the other side has ended. agentArgs is the command line of agents behind their role.
 func Serve(conn *packet.Conn, bounds Bounds, agentArgs []string) error {
 	s := &server{bounds: bounds, start: func(id *child.Identity) (*exec.Cmd, *os.File, error) { return startAgent(id, agentArgs) }}
+	return s.serve(conn)
+}
+
+func (s *server) serve(conn *packet.Conn) error {
 	for {
 		text, file, err := conn.Receive()
 		switch {
