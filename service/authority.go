@@ -229,9 +229,12 @@ func (b *builder) grantMailboxes(g *master.Grants) {
 				g.Files = addFile(g.Files, file)
 			}
 		}
-		grantVault(g, v.String("mail_location"), fmt.Sprintf("%s: mail_location", v.Where("mail_location")))
+		grantVault(g, placed(v, v.String("mail_location")), fmt.Sprintf("%s: mail_location", v.Where("mail_location")))
 		for _, ns := range v.Sections("namespace") {
-			grantVault(g, ns.String("location"), fmt.Sprintf("%s: location", ns.Position()))
+			if ns.String("location") == "" {
+				continue
+			}
+			grantVault(g, placed(v, ns.String("location")), fmt.Sprintf("%s: location", ns.Position()))
 		}
 		for _, name := range []string{"imap-login", "pop3-login", "lmtp", "auth"} {
 			if s, ok := v.Section("service", name); ok {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"postilion/resolve"
+	"postilion/service/control"
 	"postilion/service/listen"
 )
 
@@ -44,6 +45,7 @@ type Server struct {
 	stores  *stores
 	sockets *listen.Set
 	logs    *logs
+	control *control.Server
 	current *generation
 	old     []*generation
 	// fatal gets what the process cannot go on after.
@@ -107,6 +109,7 @@ func Start(ctx context.Context, options Options) (*Server, error) {
 	if err := s.take(ctx, built); err != nil {
 		return nil, errors.Join(err, s.sockets.Close(), s.closeStores(), s.logs.close())
 	}
+	s.openControl(built)
 	return s, nil
 }
 
@@ -273,7 +276,7 @@ func (s *Server) Tidy() {
 
 // Stop ends in order: no new connections, sessions are told and end, stores are closed. ctx bounds the wait for sessions.
 func (s *Server) Stop(ctx context.Context) error {
-	err := s.sockets.Close()
+	err := errors.Join(s.sockets.Close(), s.closeControl())
 	done := make(chan error, 1)
 	go func() {
 		var errs []error
