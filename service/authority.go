@@ -160,9 +160,7 @@ func (b *builder) grantTransport(g *master.Grants) error {
 			g.Files = append(g.Files, b.tableFiles(service.View(), override.Value)...)
 		}
 	}
-	for _, name := range []string{"alias_maps", "alias_database"} {
-		g.Files = append(g.Files, b.tableFiles(view, view.String(name))...)
-	}
+	g.Files = append(g.Files, b.tableFiles(view, view.String("alias_maps"))...)
 	g.Logs = addFile(g.Logs, view.String("maillog_file"))
 	for _, d := range []master.Directory{{Path: view.String("queue_directory"), Where: "queue_directory"}, {Path: view.String("data_directory"), Where: "data_directory", Owned: true}} {
 		d.Where = fmt.Sprintf("%s: %s", view.Where(d.Where), d.Where)
