@@ -17,12 +17,13 @@ func (t *transport) policy() (policy.Checker, smtpd.Limits, error) {
 	rules, err := policy.New(policy.Options{
 		View: t.view, Router: t.router, Resolver: t.builder.resolver,
 		Open:           func(spec string) table.Table { return t.tables.get(spec, false) },
-		LocalAddresses: localAddresses(t.view),
-		Warn:           func(text string) { t.log.Warn(text, "program", t.program()) },
+		LocalAddresses: localAddresses(t.view.List("inet_interfaces")), ProxyAddresses: localAddresses(t.view.List("proxy_interfaces")),
+		Warn: func(text string) { t.log.Warn(text, "program", t.program()) },
 	})
 	if err != nil {
 		return nil, nil, err
 	}
+	t.builder.closers = append(t.builder.closers, rules)
 	counts := policy.NewLimits(policy.LimitOptions{
 		View: t.view, Open: func(spec string) table.Table { return t.tables.get(spec, false) }, Warn: func(text string) { t.log.Warn(text) },
 	})

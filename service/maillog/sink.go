@@ -44,7 +44,12 @@ const rotationCheck = time.Second
 // File returns a Sink that appends to the file, made with the mode when it is missing. A file that was renamed or removed by log rotation is
 // opened anew within a second, without a signal.
 func File(path string, mode os.FileMode) (Sink, error) {
-	s := &fileSink{path: path, mode: mode}
+	return FileBy(path, func() (*os.File, error) { return os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, mode) })
+}
+
+// FileBy is File for a file that open opens for appending.
+func FileBy(path string, open func() (*os.File, error)) (Sink, error) {
+	s := &fileSink{path: path, opener: open}
 	if err := s.open(); err != nil {
 		return nil, err
 	}
@@ -52,8 +57,8 @@ func File(path string, mode os.FileMode) (Sink, error) {
 }
 
 type fileSink struct {
-	path string
-	mode os.FileMode
+	path   string
+	opener func() (*os.File, error)
 
 	mu      sync.Mutex
 	file    *os.File
@@ -61,7 +66,7 @@ type fileSink struct {
 }
 
 func (s *fileSink) open() error {
-	file, err := os.OpenFile(s.path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, s.mode)
+	file, err := s.opener()
 	if err != nil {
 		return fmt.Errorf("log file: %w", err)
 	}

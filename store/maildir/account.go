@@ -73,7 +73,7 @@ func (a *account) subscriptionsPath() string {
 func (a *account) Subscriptions(ctx context.Context) ([]string, error) {
 	var names []string
 	err := a.do(ctx, "read subscriptions", "", func() error {
-		text, _, err := readLimited(a.subscriptionsPath())
+		text, _, err := a.store.disk.readLimited(a.subscriptionsPath())
 		names = parseSubscriptions(text, a.root.location).names
 		return err
 	})
@@ -93,12 +93,12 @@ func (a *account) subscribe(ctx context.Context, name string, subscribed bool) e
 	a.root.names.Lock()
 	defer a.root.names.Unlock()
 	owner := a.root.ownership()
-	unlock, err := a.root.disk().lock(ctx, a.subscriptionsPath(), a.store.options.LockTimeout, owner)
+	lock, err := a.root.disk().lock(ctx, a.subscriptionsPath(), a.store.options.LockTimeout, owner)
 	if err != nil {
 		return err
 	}
-	defer unlock()
-	text, _, err := readLimited(a.subscriptionsPath())
+	defer lock.unlock()
+	text, _, err := a.store.disk.readLimited(a.subscriptionsPath())
 	if err != nil {
 		return err
 	}
@@ -133,11 +133,11 @@ func (a *account) create(ctx context.Context, name, use string) error {
 	if a.root.exists(name) {
 		return store.ErrExists
 	}
-	unlock, err := a.lockForCreation(ctx, name)
+	lock, err := a.lockForCreation(ctx, name)
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer lock.unlock()
 	if a.root.exists(name) {
 		// Another process was quicker.
 		return store.ErrExists
@@ -156,11 +156,11 @@ func (a *account) create(ctx context.Context, name, use string) error {
 }
 
 // lockForCreation makes the mailbox's directory and takes the lock of its UID list, so that two processes do not both give it one.
-func (a *account) lockForCreation(ctx context.Context, name string) (unlock func(), err error) {
+func (a *account) lockForCreation(ctx context.Context, name string) (held, error) {
 	p, owner := a.root.location.paths(name), a.root.ownership()
 	for _, dir := range []string{p.mail, p.control} {
 		if err := a.store.disk.mkdirAll(dir, owner); err != nil {
-			return nil, err
+			return held{}, err
 		}
 	}
 	return a.store.disk.lock(ctx, filepath.Join(p.control, uidListName), a.store.options.LockTimeout, owner)
@@ -396,7 +396,7 @@ func (r *root) renameDirs(moved []string, from, to string) (err error) {
 		}
 	}()
 	for _, s := range steps {
-		if !isDir(s.from) || slices.Contains(done, s) {
+		if !r.disk().isDir(s.from) || slices.Contains(done, s) {
 			continue
 		}
 		if err := r.disk().mkdirAll(filepath.Dir(s.to), r.ownership()); err != nil {

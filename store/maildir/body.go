@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"os"
 	"sort"
 )
 
@@ -13,7 +12,7 @@ import (
 // file open and knows, every stride octets, how much was added before.
 type body struct {
 	memory []byte
-	file   *os.File
+	file   openFile
 	size   int64
 	// marks are places in the file; nil when nothing is added, so that file and body are the same.
 	marks []mark
@@ -31,8 +30,8 @@ const (
 )
 
 // openBody opens the message file at path.
-func openBody(path string) (*body, error) {
-	file, err := os.Open(path)
+func (d *disk) openBody(path string) (*body, error) {
+	file, err := d.open(path)
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +45,7 @@ func openBody(path string) (*body, error) {
 	return b, nil
 }
 
-func newBody(file *os.File) (*body, error) {
+func newBody(file openFile) (*body, error) {
 	info, err := file.Stat()
 	if err != nil {
 		return nil, err
@@ -161,8 +160,8 @@ func (b *body) Close() error {
 }
 
 // networkSize returns the size of the file at path in network form.
-func networkSize(path string) (int64, error) {
-	b, err := openBody(path)
+func (d *disk) networkSize(path string) (int64, error) {
+	b, err := d.openBody(path)
 	if err != nil {
 		return 0, err
 	}

@@ -5,8 +5,11 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"os"
+	"io/fs"
+	"path/filepath"
 	"slices"
+
+	"golang.org/x/sync/errgroup"
 
 	"postilion/store"
 )
@@ -20,9 +23,10 @@ type plan struct {
 	outcome store.Outcome
 	// before tells of a repeat that it was there before this delivery began.
 	before bool
-	// file is what this target gets; placed is its name once it is in the mailbox.
+	// file is what this target gets; placed is its name once it is in the mailbox, under uid.
 	file   *draftFile
 	placed string
+	uid    store.UID
 }
 
 func (p *plan) done() bool { return p.outcome.Err != nil || p.outcome.Duplicate }
@@ -45,8 +49,8 @@ func (s *Store) Deliver(ctx context.Context, delivery *store.Delivery) ([]store.
 			if p.mailbox != nil {
 				_ = p.mailbox.Close()
 			}
-			if p.file != nil {
-				_ = os.Remove(p.file.path)
+			if p.file != nil && p.placed == "" {
+				_ = s.disk.files.Remove(p.file.path)
 			}
 		}
 	}()
@@ -56,14 +60,15 @@ func (s *Store) Deliver(ctx context.Context, delivery *store.Delivery) ([]store.
 	}
 	if !delivery.AllOrNothing || !refuse(plans) {
 		for i, p := range plans {
-			if p.done() {
-				continue
+			if !p.done() {
+				p.outcome.Err = s.write(ctx, delivery, plans[:i], p)
 			}
-			if p.outcome.Err = s.deliverTo(ctx, delivery, plans[:i], p); p.outcome.Err != nil && delivery.AllOrNothing {
-				s.takeBack(ctx, plans[:i])
-				refuse(plans)
-				break
-			}
+		}
+		if !delivery.AllOrNothing || !refuse(plans) {
+			s.placeAll(ctx, plans)
+		}
+		if delivery.AllOrNothing && refuse(plans) {
+			s.takeBack(ctx, plans)
 		}
 	}
 	outcomes := make([]store.Outcome, len(plans))
@@ -120,7 +125,7 @@ func (p *plan) open(ctx context.Context, delivery *store.Delivery) error {
 	f := p.mailbox.folder
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := f.refresh(ctx); err != nil {
+	if err := f.load(ctx); err != nil {
 		return err
 	}
 	p.mark = markOf(delivery.ID, f.guid)
@@ -191,8 +196,8 @@ func (s *Store) checkQuotas(ctx context.Context, delivery *store.Delivery, plans
 	return nil
 }
 
-// deliverTo puts the message into one mailbox; earlier targets may lend it their file.
-func (s *Store) deliverTo(ctx context.Context, delivery *store.Delivery, earlier []*plan, p *plan) error {
+// write makes the mailbox where that is wanted and the file that goes there; earlier targets may lend theirs.
+func (s *Store) write(ctx context.Context, delivery *store.Delivery, earlier []*plan, p *plan) error {
 	if p.mailbox == nil {
 		err := p.account.create(ctx, p.target.Mailbox, "")
 		if err == nil && p.target.SubscribeCreated {
@@ -205,31 +210,119 @@ func (s *Store) deliverTo(ctx context.Context, delivery *store.Delivery, earlier
 			return err
 		}
 	}
-	f := p.mailbox.folder
-	if err := p.obtain(delivery, earlier); err != nil {
-		return err
+	return p.obtain(delivery, earlier)
+}
+
+// maxPlacing bounds how many mailboxes of one delivery are worked on at the same time.
+const maxPlacing = 8
+
+// placeAll puts the files into their mailboxes, several mailboxes at the same time.
+func (s *Store) placeAll(ctx context.Context, plans []*plan) {
+	var folders []*folder
+	byFolder := map[*folder][]*plan{}
+	for _, p := range plans {
+		if p.done() {
+			continue
+		}
+		f := p.mailbox.folder
+		if byFolder[f] == nil {
+			folders = append(folders, f)
+		}
+		byFolder[f] = append(byFolder[f], p)
 	}
+	if len(folders) == 1 {
+		folders[0].receive(ctx, byFolder[folders[0]])
+		return
+	}
+	var group errgroup.Group
+	group.SetLimit(maxPlacing)
+	for _, f := range folders {
+		group.Go(func() error {
+			f.receive(ctx, byFolder[f])
+			return nil
+		})
+	}
+	// Each target has its own error.
+	_ = group.Wait()
+}
+
+// inbound is what one delivery brings to a folder.
+type inbound struct {
+	plans []*plan
+	// placed tells that it was taken care of by another delivery that came first.
+	placed bool
+}
+
+// receive places the files of plans. Deliveries that wait for the folder are placed together, by the first that gets it.
+func (f *folder) receive(ctx context.Context, plans []*plan) {
+	mine := &inbound{plans: plans}
+	f.waiting.Lock()
+	f.inbound = append(f.inbound, mine)
+	f.waiting.Unlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.update(ctx, func(c *tx) error {
-		if p.lookForRepeat(f); p.outcome.Duplicate {
-			return nil
+	if mine.placed {
+		return
+	}
+	f.waiting.Lock()
+	batch := f.inbound
+	f.inbound = nil
+	f.waiting.Unlock()
+	err := f.updateKnown(ctx, func(c *tx) error {
+		for _, in := range batch {
+			for _, p := range in.plans {
+				p.outcome.Err = p.place(f, c)
+			}
 		}
-		uid, err := f.place(c, arrival{path: p.file.path, base: p.file.base, size: p.file.size, flags: p.target.Flags, keywords: p.target.Keywords})
-		if err != nil {
-			return err
-		}
-		p.outcome.UID = uid
-		p.placed = f.find(uid).path(f)
 		return nil
 	})
+	err = f.vanished(err)
+	for _, in := range batch {
+		if err != nil && ctx.Err() != nil && in != mine {
+			// Only this delivery was given up; those who wait go on by themselves.
+			f.waiting.Lock()
+			f.inbound = append(f.inbound, in)
+			f.waiting.Unlock()
+			continue
+		}
+		in.placed = true
+		for _, p := range in.plans {
+			if err != nil {
+				p.outcome, p.placed = store.Outcome{Err: err}, ""
+			}
+		}
+	}
+}
+
+// place puts the file of a plan into its folder, which is locked.
+func (p *plan) place(f *folder, c *tx) error {
+	if p.lookForRepeat(f); p.outcome.Duplicate {
+		return nil
+	}
+	uid, err := f.place(c, arrival{
+		path: p.file.path, base: p.file.base, size: p.file.size, date: p.file.date, flags: p.target.Flags, keywords: p.target.Keywords,
+	})
+	if err != nil {
+		return f.vanished(err)
+	}
+	p.outcome.UID, p.uid, p.placed = uid, uid, f.find(uid).path(f)
+	return nil
+}
+
+// vanished makes of an error about a missing file that the mailbox is missing, when that is so: another program, or another session, deleted or
+// renamed it meanwhile.
+func (f *folder) vanished(err error) error {
+	if errors.Is(err, fs.ErrNotExist) && !f.store.disk.isDir(filepath.Join(f.paths.mail, "cur")) {
+		return store.ErrNotFound
+	}
+	return err
 }
 
 // obtain links the file of an earlier target that got the same octets, or writes one.
 func (p *plan) obtain(delivery *store.Delivery, earlier []*plan) error {
 	f := p.mailbox.folder
 	for _, other := range earlier {
-		if other.placed == "" || f.store.options.NoHardLinks || !bytes.Equal(other.target.Prefix, p.target.Prefix) ||
+		if other.file == nil || f.store.options.NoHardLinks || !bytes.Equal(other.target.Prefix, p.target.Prefix) ||
 			other.account.root.uid != p.account.root.uid || other.account.root.gid != p.account.root.gid {
 			continue
 		}
@@ -252,9 +345,9 @@ func (s *Store) takeBack(ctx context.Context, plans []*plan) {
 		}
 		f := p.mailbox.folder
 		f.mu.Lock()
-		err := f.update(ctx, func(c *tx) error {
+		err := f.updateKnown(ctx, func(c *tx) error {
 			c.forget = true
-			_, err := f.expunge(c, store.UIDSetOf(p.outcome.UID), false)
+			_, _, err := f.expunge(c, store.UIDSetOf(p.uid), false)
 			return err
 		})
 		f.mu.Unlock()

@@ -1,7 +1,6 @@
 package maildir
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -10,28 +9,41 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"postilion/store"
 )
 
 // disk is every step that changes files, so that a test can stop before any of them.
 type disk struct {
+	files fileSystem
 	// before is asked before each step and makes it fail; nil in real life.
 	before func(step, path string) error
-	// releases says when locks were let go.
-	releases releases
+	// holder is what our lock files hold; locks says which there are.
+	holder string
+	locks  locks
+	// staleEmpty is staleEmptyLock, or less in tests of cuts.
+	staleEmpty time.Duration
 	// unsynced leaves flushing to the system; for tests of everything but durability.
 	unsynced bool
 }
 
-func (d *disk) flush(file *os.File) error {
+func (d *disk) open(path string) (openFile, error) { return d.files.OpenFile(path, os.O_RDONLY, 0) }
+
+// list returns the names in a directory, in no order.
+func (d *disk) list(path string) ([]string, error) {
+	dir, err := d.open(path)
+	if err != nil {
+		return nil, err
+	}
+	names, err := dir.Readdirnames(-1)
+	return names, errors.Join(err, dir.Close())
+}
+
+func (d *disk) flush(file openFile) error {
 	if d.unsynced {
 		return nil
 	}
@@ -57,28 +69,28 @@ func (d *disk) rename(from, to string) error {
 	if err := d.step("rename", to); err != nil {
 		return err
 	}
-	return kind(os.Rename(from, to))
+	return kind(d.files.Rename(from, to))
 }
 
 func (d *disk) link(from, to string) error {
 	if err := d.step("link", to); err != nil {
 		return err
 	}
-	return kind(os.Link(from, to))
+	return kind(d.files.Link(from, to))
 }
 
 func (d *disk) remove(path string) error {
 	if err := d.step("remove", path); err != nil {
 		return err
 	}
-	return kind(os.Remove(path))
+	return kind(d.files.Remove(path))
 }
 
 func (d *disk) removeAll(path string) error {
 	if err := d.step("removeAll", path); err != nil {
 		return err
 	}
-	return kind(os.RemoveAll(path))
+	return kind(d.files.RemoveAll(path))
 }
 
 // syncDir makes the names in a directory durable.
@@ -86,7 +98,7 @@ func (d *disk) syncDir(path string) error {
 	if err := d.step("syncDir", path); err != nil {
 		return err
 	}
-	dir, err := os.Open(path)
+	dir, err := d.open(path)
 	if err != nil {
 		return err
 	}
@@ -102,16 +114,16 @@ type ownership struct {
 func (o ownership) file() fs.FileMode { return o.dir & 0o666 }
 
 // give hands path over; -1 leaves it. A process that is not root keeps what it made.
-func (o ownership) give(path string) error {
-	if os.Geteuid() != 0 || (o.uid < 0 && o.gid < 0) {
+func (d *disk) give(path string, owner ownership) error {
+	if os.Geteuid() != 0 || (owner.uid < 0 && owner.gid < 0) {
 		return nil
 	}
-	return os.Lchown(path, o.uid, o.gid)
+	return d.files.Chown(path, owner.uid, owner.gid)
 }
 
 // mkdirAll makes a directory and those above it.
 func (d *disk) mkdirAll(path string, owner ownership) error {
-	if info, err := os.Stat(path); err == nil {
+	if info, err := d.files.Stat(path); err == nil {
 		if !info.IsDir() {
 			return fmt.Errorf("%s is not a directory", path)
 		}
@@ -125,10 +137,10 @@ func (d *disk) mkdirAll(path string, owner ownership) error {
 	if err := d.step("mkdir", path); err != nil {
 		return err
 	}
-	if err := os.Mkdir(path, owner.dir); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := d.files.Mkdir(path, owner.dir); err != nil && !errors.Is(err, fs.ErrExist) {
 		return kind(err)
 	}
-	if err := owner.give(path); err != nil {
+	if err := d.give(path, owner); err != nil {
 		return err
 	}
 	return d.syncDir(filepath.Dir(path))
@@ -138,11 +150,11 @@ func (d *disk) mkdirAll(path string, owner ownership) error {
 func (d *disk) replace(path string, content []byte, owner ownership) error {
 	temporary := path + ".tmp" + randomHex(8)
 	if err := d.writeFile(temporary, content, owner); err != nil {
-		_ = os.Remove(temporary)
+		_ = d.files.Remove(temporary)
 		return err
 	}
 	if err := d.rename(temporary, path); err != nil {
-		_ = os.Remove(temporary)
+		_ = d.files.Remove(temporary)
 		return err
 	}
 	return d.syncDir(filepath.Dir(path))
@@ -152,13 +164,13 @@ func (d *disk) writeFile(path string, content []byte, owner ownership) error {
 	if err := d.step("write", path); err != nil {
 		return err
 	}
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, owner.file())
+	file, err := d.files.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, owner.file())
 	if err != nil {
 		return kind(err)
 	}
 	_, err = file.Write(content)
 	if err == nil {
-		err = owner.give(path)
+		err = d.give(path, owner)
 	}
 	if err == nil {
 		err = d.flush(file)
@@ -166,43 +178,50 @@ func (d *disk) writeFile(path string, content []byte, owner ownership) error {
 	return kind(errors.Join(err, file.Close()))
 }
 
-// appendFile adds content at the end of path, which exists unless create is set, and flushes it when sync is set. It returns what the
-// file is afterwards.
-func (d *disk) appendFile(path string, content []byte, owner ownership, create, sync bool) (fs.FileInfo, error) {
+// appendFile adds content at the end of path, which exists and is known to have the given size. It returns the file, which the caller flushes and
+// closes, and what it is now.
+func (d *disk) appendFile(path string, content []byte, size int64) (openFile, fs.FileInfo, error) {
 	if err := d.step("append", path); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	flags := os.O_WRONLY | os.O_APPEND
-	if create {
-		flags |= os.O_CREATE
-	}
-	file, err := os.OpenFile(path, flags, owner.file())
+	file, err := d.files.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
-		return nil, kind(err)
+		return nil, nil, kind(err)
 	}
-	before, err := file.Stat()
-	if err == nil && before.Size() == 0 {
-		err = owner.give(path)
-	}
-	if err == nil {
-		if _, err = file.Write(content); err != nil {
-			// A part of a record must not stand before the next one.
-			err = errors.Join(err, file.Truncate(before.Size()))
-		}
-	}
-	if err == nil && sync {
-		err = d.flush(file)
-	}
+	_, err = file.Write(content)
 	var info fs.FileInfo
-	if err == nil {
-		info, err = file.Stat()
+	if err != nil {
+		// A part of a record must not stand before the next one.
+		err = errors.Join(err, file.Truncate(size))
+	} else if info, err = file.Stat(); err == nil && info.Size() != size+int64(len(content)) {
+		err = fmt.Errorf("%s was changed by a program that does not hold its lock", path)
 	}
-	return info, kind(errors.Join(err, file.Close()))
+	if err != nil {
+		return nil, nil, kind(errors.Join(err, file.Close()))
+	}
+	return file, info, nil
+}
+
+// flushAll runs the flushes, several at the same time: the file system then writes once for all of them.
+func flushAll(flushes []func() error) error {
+	if len(flushes) == 1 {
+		return flushes[0]()
+	}
+	failures := make([]error, len(flushes))
+	var group sync.WaitGroup
+	for i, flush := range flushes[min(1, len(flushes)):] {
+		group.Go(func() { failures[i+1] = flush() })
+	}
+	if len(flushes) > 0 {
+		failures[0] = flushes[0]()
+	}
+	group.Wait()
+	return errors.Join(failures...)
 }
 
 // readLimited reads a control file; a missing one is empty with a nil FileInfo.
-func readLimited(path string) ([]byte, fs.FileInfo, error) {
-	file, err := os.Open(path)
+func (d *disk) readLimited(path string) ([]byte, fs.FileInfo, error) {
+	file, err := d.open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, nil
 	}
@@ -239,164 +258,6 @@ func stampOf(info fs.FileInfo) stamp {
 	return s
 }
 
-// staleLock is how old a lock file must be to be taken away: its owner has died. Dovecot's programs use the same time.
-const staleLock = 2 * time.Minute
-
-// lockText says in a lock file who holds it, as Dovecot writes it, and which run of the program: a process number comes back, the more so in a
-// container.
-var lockText = fmt.Sprintf("%d:%s:%s", os.Getpid(), lockHost(), randomHex(8))
-
-func lockHost() string {
-	host, err := os.Hostname()
-	if err != nil {
-		return "localhost"
-	}
-	return host
-}
-
-// bootTime is when the system started; no process is older. The zero time when the system does not say.
-func bootTime() time.Time {
-	var info unix.Sysinfo_t
-	if err := unix.Sysinfo(&info); err != nil {
-		return time.Time{}
-	}
-	// A second more for what the clock was corrected by since.
-	return time.Now().Add(-time.Duration(info.Uptime+1) * time.Second)
-}
-
-// abandoned tells whether the process that made the lock file is known to be gone.
-func abandoned(name string, info fs.FileInfo) bool {
-	if time.Since(info.ModTime()) > staleLock || info.ModTime().Before(bootTime()) {
-		return true
-	}
-	if info.Size() > 1000 {
-		return false
-	}
-	text, err := os.ReadFile(name)
-	if err != nil {
-		return false
-	}
-	words := strings.Split(strings.TrimSpace(string(text)), ":")
-	if len(words) < 2 || words[1] != lockHost() {
-		return false
-	}
-	pid, err := strconv.Atoi(words[0])
-	if err != nil || pid <= 0 {
-		return false
-	}
-	if pid == os.Getpid() {
-		return len(words) == 3 && string(text) != lockText
-	}
-	return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)
-}
-
-// lock makes path+".lock" as Dovecot's programs and Procmail do and returns what removes it.
-func (d *disk) lock(ctx context.Context, path string, timeout time.Duration, owner ownership) (unlock func(), err error) {
-	if err := d.step("lock", path); err != nil {
-		return nil, err
-	}
-	name := path + ".lock"
-	deadline := time.Now().Add(timeout)
-	d.giveWay(name)
-	claim, mine, err := makeClaim(name, owner)
-	if err != nil {
-		return nil, kind(err)
-	}
-	// The claim stands while we wait, so that whoever holds the lock sees that somebody waits.
-	defer func() { _ = os.Remove(claim) }()
-	for wait := time.Millisecond; ; wait = min(2*wait, longestLockWait) {
-		err := os.Link(claim, name)
-		if err == nil {
-			return func() {
-				// Whoever took it for abandoned owns the name now.
-				if info, err := os.Stat(name); err == nil && os.SameFile(info, mine) {
-					_ = os.Remove(name)
-				}
-				d.releases.note(name)
-			}, nil
-		}
-		if !errors.Is(err, fs.ErrExist) {
-			return nil, kind(err)
-		}
-		if info, err := os.Stat(name); err == nil && abandoned(name, info) {
-			_ = os.Remove(name)
-			continue
-		}
-		if time.Now().After(deadline) {
-			return nil, fmt.Errorf("%s is held by another program for longer than %v", name, timeout)
-		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(wait):
-		}
-	}
-}
-
-// longestLockWait is how long a waiter sleeps between two tries at the most.
-const longestLockWait = 8 * time.Millisecond
-
-// giveWay waits a moment when we let the lock go just now and another process waits for it: otherwise a busy process would take it again
-// before a waiter looks, for ever.
-func (d *disk) giveWay(name string) {
-	if !d.releases.recent(name) {
-		return
-	}
-	claims, err := filepath.Glob(escapeGlob(name) + ".*")
-	if err != nil {
-		return
-	}
-	for _, claim := range claims {
-		if info, err := os.Stat(claim); err == nil && time.Since(info.ModTime()) < staleLock {
-			time.Sleep(longestLockWait + 2*time.Millisecond)
-			return
-		}
-	}
-}
-
-func escapeGlob(path string) string {
-	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
-}
-
-// releases remembers when this process let go of locks last.
-type releases struct {
-	mu   sync.Mutex
-	last map[string]time.Time
-}
-
-// maxReleases bounds what is remembered.
-const maxReleases = 10_000
-
-func (r *releases) note(name string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.last == nil || len(r.last) >= maxReleases {
-		r.last = map[string]time.Time{}
-	}
-	r.last[name] = time.Now()
-}
-
-func (r *releases) recent(name string) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return time.Since(r.last[name]) < longestLockWait
-}
-
-// makeClaim makes a file beside the lock that says whose it is; a link to it is the lock, so that no lock is ever found that does not say so.
-func makeClaim(name string, owner ownership) (claim string, info fs.FileInfo, err error) {
-	claim = name + "." + randomHex(8)
-	file, err := os.OpenFile(claim, os.O_WRONLY|os.O_CREATE|os.O_EXCL, owner.file())
-	if err != nil {
-		return "", nil, err
-	}
-	_, writeErr := file.WriteString(lockText)
-	info, statErr := file.Stat()
-	if err := errors.Join(writeErr, statErr, owner.give(claim), file.Close()); err != nil {
-		return "", nil, errors.Join(err, os.Remove(claim))
-	}
-	return claim, info, nil
-}
-
 // randomHex returns n random octets in hexadecimal.
 func randomHex(n int) string {
 	octets := make([]byte, n)
@@ -408,8 +269,8 @@ func randomHex(n int) string {
 // trashPrefix begins the directories in which deleted mailboxes wait for their removal.
 const trashPrefix = "..postilion-trash-"
 
-func isDir(path string) bool {
-	info, err := os.Stat(path)
+func (d *disk) isDir(path string) bool {
+	info, err := d.files.Stat(path)
 	return err == nil && info.IsDir()
 }
 

@@ -66,7 +66,7 @@ func FuzzUIDList(f *testing.F) {
 		if err != nil {
 			t.Fatalf("written as %q: %v", list.format(), err)
 		}
-		if again.version = list.version; list.guid == again.guid && !reflect.DeepEqual(list, again) {
+		if again.version, again.torn = list.version, list.torn; list.guid == again.guid && !reflect.DeepEqual(list, again) {
 			t.Fatalf("%+v was read back as %+v", list, again)
 		}
 		for i, entry := range list.entries {
@@ -307,7 +307,7 @@ func TestLineEnds(t *testing.T) {
 		if err := file.Close(); err != nil {
 			t.Fatal(err)
 		}
-		b, err := openBody(path)
+		b, err := (&disk{files: hostFiles{}}).openBody(path)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -2,6 +2,8 @@ package maildir
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -19,6 +21,10 @@ type folder struct {
 	paths folderPaths
 	// users counts the handles; Store.mu guards it.
 	users int
+
+	// inbound are deliveries that wait for mu; waiting guards them.
+	waiting sync.Mutex
+	inbound []*inbound
 
 	mu sync.Mutex
 	// gone is set when the mailbox was deleted or renamed.
@@ -53,6 +59,13 @@ type folder struct {
 
 	listStamp, keywordStamp, journalStamp stamp
 	newStamp, curStamp                    dirStamp
+	// scanned tells that every record of the UID list was looked for in the directories; scanNext was the next UID then.
+	scanned  bool
+	scanNext store.UID
+	// scanTime is how long the directories took to read last.
+	scanTime time.Duration
+	// distrusted asks for a new UID list and journal: a flush of them failed.
+	distrusted bool
 
 	current  *view
 	watchers map[uint64]func()
@@ -116,6 +129,7 @@ func (f *folder) reset() {
 	f.journalLines, f.rewriteJournal = 0, false
 	f.listStamp, f.keywordStamp, f.journalStamp = stamp{}, stamp{}, stamp{}
 	f.newStamp, f.curStamp = dirStamp{}, dirStamp{}
+	f.scanned, f.scanNext = false, 1
 	f.parsed = nil
 }
 
@@ -128,6 +142,14 @@ func (f *folder) refresh(ctx context.Context) error {
 		return nil
 	}
 	return f.update(ctx, func(*tx) error { return nil })
+}
+
+// load makes sure that the folder was read, as long ago as that may be. mu is held.
+func (f *folder) load(ctx context.Context) error {
+	if f.loaded && !f.gone {
+		return nil
+	}
+	return f.refresh(ctx)
 }
 
 // tx gathers what one operation does to a folder under its lock.
@@ -145,6 +167,11 @@ type tx struct {
 	touched bool
 	dirs    []string
 	undo    []func()
+	// flushes make durable what was written into the files that are open.
+	flushes []func() error
+	open    []openFile
+	// rewritten tells that the UID list was written anew.
+	rewritten bool
 }
 
 // next returns the mod-sequence of this change.
@@ -171,27 +198,30 @@ func (c *tx) moved(dir string) {
 // update runs fn under the lock of the UID list after taking in what others changed, makes its changes durable and shows them. When fn or
 // the writing fails, what fn noted for undo is taken back and the folder is read again. mu is held.
 func (f *folder) update(ctx context.Context, fn func(*tx) error) error {
+	return f.updateAfter(ctx, true, fn)
+}
+
+// updateKnown is update without looking for files that others brought or renamed: for what needs to know only the files it touches. UID list and
+// journal are read when others wrote into them.
+func (f *folder) updateKnown(ctx context.Context, fn func(*tx) error) error {
+	return f.updateAfter(ctx, false, fn)
+}
+
+func (f *folder) updateAfter(ctx context.Context, scan bool, fn func(*tx) error) error {
 	if f.gone {
 		return store.ErrNotFound
 	}
-	cur := filepath.Join(f.paths.mail, "cur")
-	if !isDir(cur) && !isDir(filepath.Join(f.paths.mail, "new")) {
-		return store.ErrNotFound
-	}
-	if err := f.store.disk.mkdirAll(f.paths.control, f.root.ownership()); err != nil {
-		return err
-	}
-	unlock, err := f.store.disk.lock(ctx, f.listPath(), f.store.options.LockTimeout, f.root.ownership())
+	lock, err := f.lock(ctx)
 	if err != nil {
 		return err
 	}
-	defer unlock()
-	if !isDir(cur) {
+	defer lock.unlock()
+	if !f.store.disk.isDir(filepath.Join(f.paths.mail, "cur")) {
 		// Whoever makes a mailbox holds its lock until cur is there: this is none.
 		return store.ErrNotFound
 	}
 	c := &tx{folder: f}
-	err = f.sync(c)
+	err = f.sync(c, scan || lock.inherited)
 	if err == nil {
 		err = f.commit(c)
 	}
@@ -213,33 +243,57 @@ func (f *folder) update(ctx context.Context, fn func(*tx) error) error {
 	return nil
 }
 
+// lock takes the lock of the UID list, in whose directory it may be the first file.
+func (f *folder) lock(ctx context.Context) (held, error) {
+	d := &f.store.disk
+	lock, err := d.lock(ctx, f.listPath(), f.store.options.LockTimeout, f.root.ownership())
+	if !errors.Is(err, fs.ErrNotExist) {
+		return lock, err
+	}
+	if !d.isDir(filepath.Join(f.paths.mail, "cur")) {
+		return held{}, store.ErrNotFound
+	}
+	if err := d.mkdirAll(f.paths.control, f.root.ownership()); err != nil {
+		return held{}, err
+	}
+	return d.lock(ctx, f.listPath(), f.store.options.LockTimeout, f.root.ownership())
+}
+
 func (f *folder) listPath() string { return filepath.Join(f.paths.control, uidListName) }
 
 func (f *folder) journalPath() string { return filepath.Join(f.paths.index, journalName) }
 
-// commit flushes the directories, then writes UID list and journal, then shows the new view.
+// commit writes UID list and journal, flushes them and the directories, then shows the new view. It does not matter which of them reaches the disk
+// first: a record without a file, or a file without a record, is what the next reading of the folder takes out or in.
 func (f *folder) commit(c *tx) error {
 	for _, dir := range c.dirs {
-		if err := f.store.disk.syncDir(filepath.Join(f.paths.mail, dir)); err != nil {
-			return err
-		}
+		c.flushes = append(c.flushes, func() error { return f.store.disk.syncDir(filepath.Join(f.paths.mail, dir)) })
 	}
-	if err := f.writeList(c); err != nil {
+	err := f.writeList(c)
+	if err == nil {
+		f.highest = max(f.highest, c.modseq)
+		err = f.writeJournal(c)
+	}
+	if err == nil {
+		err = flushAll(c.flushes)
+	}
+	for _, file := range c.open {
+		err = errors.Join(err, file.Close())
+	}
+	if err != nil {
+		// What could not be flushed may never reach the disk, whatever is flushed later.
+		f.distrusted = f.distrusted || len(c.open) > 0
 		return err
 	}
-	if c.modseq > f.highest {
-		f.highest = c.modseq
-	}
-	if err := f.writeJournal(c); err != nil {
-		return err
-	}
+	f.distrusted = f.distrusted && !c.rewritten
+	f.adoptDirs(c.dirs)
 	f.show(c.touched)
 	return nil
 }
 
 // writeList appends the new records, or writes the whole list where that is needed or shorter.
 func (f *folder) writeList(c *tx) error {
-	if !f.rewriteList && (f.stale < 100 || f.stale < len(f.messages)) {
+	if !f.rewriteList && (f.stale < 100 || f.stale < len(f.messages) || !f.scanned) {
 		if len(c.records) == 0 {
 			return nil
 		}
@@ -247,9 +301,11 @@ func (f *folder) writeList(c *tx) error {
 		for _, record := range c.records {
 			text = record.appendTo(text)
 		}
-		info, err := f.store.disk.appendFile(f.listPath(), text, f.root.ownership(), false, true)
+		file, info, err := f.store.disk.appendFile(f.listPath(), text, f.listStamp.size)
 		if err == nil {
 			f.listStamp = stampOf(info)
+			c.open = append(c.open, file)
+			c.flushes = append(c.flushes, func() error { return f.store.disk.flush(file) })
 		}
 		return err
 	}
@@ -264,8 +320,8 @@ func (f *folder) writeList(c *tx) error {
 	if err := f.store.disk.replace(f.listPath(), list.format(), f.root.ownership()); err != nil {
 		return err
 	}
-	f.rewriteList, f.listed, f.stale = false, kept, 0
-	_, info, err := statFile(f.listPath())
+	f.rewriteList, f.listed, f.stale, c.rewritten = false, kept, 0, true
+	_, info, err := f.store.disk.statFile(f.listPath())
 	f.listStamp = stampOf(info)
 	return err
 }
@@ -276,13 +332,17 @@ func (f *folder) writeJournal(c *tx) error {
 		return nil
 	}
 	f.expunged, f.floor = prune(f.expunged, f.floor, f.store.options.DeliveryMemory)
-	if !f.rewriteJournal && f.journalLines+c.count <= 2*(len(f.messages)+len(f.expunged))+200 {
+	if !f.rewriteJournal && (!f.scanned || f.journalLines+c.count <= 2*(len(f.messages)+len(f.expunged))+200) {
 		if c.count == 0 {
 			return nil
 		}
-		info, err := f.store.disk.appendFile(f.journalPath(), c.lines, f.root.ownership(), false, c.durable)
+		file, info, err := f.store.disk.appendFile(f.journalPath(), c.lines, f.journalStamp.size)
 		if err != nil {
 			return err
+		}
+		c.open = append(c.open, file)
+		if c.durable {
+			c.flushes = append(c.flushes, func() error { return f.store.disk.flush(file) })
 		}
 		f.journalStamp = stampOf(info)
 		f.journalLines += c.count
@@ -306,7 +366,7 @@ func (f *folder) writeJournal(c *tx) error {
 		return err
 	}
 	f.rewriteJournal, f.journalLines = false, len(f.expunged)+len(f.messages)+4
-	_, info, err := statFile(f.journalPath())
+	_, info, err := f.store.disk.statFile(f.journalPath())
 	f.journalStamp = stampOf(info)
 	return err
 }

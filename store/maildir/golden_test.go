@@ -29,7 +29,7 @@ func recordedCases(t *testing.T) []string {
 			t.Fatal(err)
 		}
 		for ; at != "/"; at = filepath.Dir(at) {
-			if isDir(filepath.Join(at, "shared", "golden")) {
+			if info, err := os.Stat(filepath.Join(at, "shared", "golden")); err == nil && info.IsDir() {
 				shared = filepath.Join(at, "shared")
 				break
 			}

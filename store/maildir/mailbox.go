@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -85,7 +84,7 @@ func (m *mailbox) Open(ctx context.Context, uid store.UID) (store.Body, error) {
 	var opened *body
 	err := m.read(ctx, uid, func(f *folder) error {
 		err := f.withFile(ctx, uid, func(_ *stored, path string) (err error) {
-			opened, err = openBody(path)
+			opened, err = f.store.disk.openBody(path)
 			return err
 		})
 		if err == nil {
@@ -148,7 +147,7 @@ func (m *mailbox) Structure(ctx context.Context, uid store.UID) (*message.Messag
 			}
 		}
 		return f.withFile(ctx, uid, func(_ *stored, path string) error {
-			b, err := openBody(path)
+			b, err := f.store.disk.openBody(path)
 			if err != nil {
 				return err
 			}
@@ -181,7 +180,7 @@ func (m *mailbox) Append(ctx context.Context, drafts []store.Draft) ([]store.UID
 	files := make([]*draftFile, 0, len(drafts))
 	defer func() {
 		for _, file := range files {
-			_ = os.Remove(file.path)
+			_ = m.account.store.disk.files.Remove(file.path)
 		}
 	}()
 	total := int64(0)
@@ -189,12 +188,12 @@ func (m *mailbox) Append(ctx context.Context, drafts []store.Draft) ([]store.UID
 		if err := checkKeywords(d.Keywords); err != nil {
 			return nil, m.fail("append", err)
 		}
-		if !isDir(filepath.Join(m.folder.paths.mail, "cur")) {
+		if !m.folder.store.disk.isDir(filepath.Join(m.folder.paths.mail, "cur")) {
 			return nil, m.fail("append", store.ErrNotFound)
 		}
 		file, err := m.folder.write(nil, d.Content, d.InternalDate, "")
 		if err != nil {
-			return nil, m.fail("append", err)
+			return nil, m.fail("append", m.folder.vanished(err))
 		}
 		files = append(files, file)
 		total += file.size
@@ -206,10 +205,10 @@ func (m *mailbox) Append(ctx context.Context, drafts []store.Draft) ([]store.UID
 	defer free()
 	m.folder.mu.Lock()
 	defer m.folder.mu.Unlock()
-	err = m.folder.update(ctx, func(c *tx) error {
+	err = m.folder.updateKnown(ctx, func(c *tx) error {
 		for i, file := range files {
 			uid, err := m.folder.place(c, arrival{
-				path: file.path, base: file.base, size: file.size, flags: drafts[i].Flags, keywords: drafts[i].Keywords,
+				path: file.path, base: file.base, size: file.size, date: file.date, flags: drafts[i].Flags, keywords: drafts[i].Keywords,
 			})
 			if err != nil {
 				return err
@@ -219,7 +218,7 @@ func (m *mailbox) Append(ctx context.Context, drafts []store.Draft) ([]store.UID
 		return nil
 	})
 	if err != nil {
-		return nil, m.fail("append", err)
+		return nil, m.fail("append", m.folder.vanished(err))
 	}
 	return uids, nil
 }
@@ -237,20 +236,43 @@ func (m *mailbox) SetFlags(ctx context.Context, uids store.UIDSet, change store.
 	f := m.folder
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := f.refresh(ctx); err != nil {
-		return result, m.fail("set flags", err)
-	}
-	if !f.holdsAny(uids) {
-		return result, nil
-	}
-	err = f.update(ctx, func(c *tx) (err error) {
-		result, err = f.setFlags(ctx, c, uids, change)
-		return err
+	err = f.withFiles(ctx, uids, func(c *tx, uids store.UIDSet) (missing store.UIDSet, err error) {
+		part, missing, err := f.setFlags(c, uids, change)
+		for _, r := range part.Changed {
+			result.Changed = result.Changed.AddRange(r.First, r.Last)
+		}
+		for _, r := range part.Modified {
+			result.Modified = result.Modified.AddRange(r.First, r.Last)
+		}
+		result.ModSeq = max(result.ModSeq, part.ModSeq)
+		return missing, err
 	})
 	if err != nil {
 		return store.FlagsChanged{}, m.fail("set flags", err)
 	}
 	return result, nil
+}
+
+// withFiles runs fn over messages, and once more, after the folder was read again, over those whose files were not where they should be: another
+// program renamed or removed them.
+func (f *folder) withFiles(ctx context.Context, uids store.UIDSet, fn func(c *tx, uids store.UIDSet) (missing store.UIDSet, err error)) error {
+	if err := f.refresh(ctx); err != nil || !f.holdsAny(uids) {
+		return err
+	}
+	update := f.updateKnown
+	for range 5 {
+		var missing store.UIDSet
+		err := update(ctx, func(c *tx) (err error) {
+			missing, err = fn(c, uids)
+			return err
+		})
+		if err != nil || len(missing) == 0 {
+			return err
+		}
+		uids, update = missing, f.update
+		f.newStamp, f.curStamp = dirStamp{}, dirStamp{}
+	}
+	return nil
 }
 
 func (f *folder) holdsAny(uids store.UIDSet) bool {
@@ -270,15 +292,12 @@ func (m *mailbox) Expunge(ctx context.Context, uids store.UIDSet, onlyDeleted bo
 	f := m.folder
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := f.refresh(ctx); err != nil {
-		return nil, m.fail("expunge", err)
-	}
-	if !f.holdsAny(uids) {
-		return nil, nil
-	}
-	err = f.update(ctx, func(c *tx) (err error) {
-		gone, err = f.expunge(c, uids, onlyDeleted)
-		return err
+	err = f.withFiles(ctx, uids, func(c *tx, uids store.UIDSet) (store.UIDSet, error) {
+		part, missing, err := f.expunge(c, uids, onlyDeleted)
+		for _, r := range part {
+			gone = gone.AddRange(r.First, r.Last)
+		}
+		return missing, err
 	})
 	if err != nil {
 		return nil, m.fail("expunge", err)

@@ -81,7 +81,7 @@ func Open(options Options) (*Store, error) {
 		options.Hostname = name
 	}
 	return &Store{
-		options: options, names: newNameSource(options.Hostname),
+		options: options, disk: disk{files: hostFiles{}, holder: newHolder(), staleEmpty: staleEmptyLock}, names: newNameSource(options.Hostname),
 		roots: map[string]*root{}, folders: map[string]*folder{}, users: map[string]bool{},
 	}, nil
 }

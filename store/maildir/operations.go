@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -42,6 +41,8 @@ type arrival struct {
 	size     int64
 	flags    store.Flags
 	keywords []string
+	// date is the file's, the zero time when it is not known.
+	date time.Time
 }
 
 // place gives an arrival its place in new/, or in cur/ when it has flags.
@@ -76,11 +77,13 @@ func (f *folder) place(c *tx, a arrival) (store.UID, error) {
 			_ = f.store.disk.remove(target)
 		}
 	})
-	info, err := os.Stat(target)
-	if err != nil {
-		return 0, err
+	if m.date = a.date; m.date.IsZero() {
+		info, err := f.store.disk.files.Stat(target)
+		if err != nil {
+			return 0, err
+		}
+		m.date = info.ModTime()
 	}
-	m.date = info.ModTime()
 	f.next++
 	m.modseq = c.next()
 	f.listed[a.base] = entry
@@ -107,7 +110,7 @@ func (s *Store) bring(from, to string, keep bool, owner ownership) error {
 	if !errors.Is(err, syscall.EXDEV) && !errors.Is(err, syscall.EPERM) && !errors.Is(err, syscall.EMLINK) {
 		return err
 	}
-	content, info, err := readLimited(from)
+	content, info, err := s.disk.readLimited(from)
 	if err != nil {
 		return err
 	}
@@ -116,13 +119,13 @@ func (s *Store) bring(from, to string, keep bool, owner ownership) error {
 	}
 	temporary := filepath.Join(filepath.Dir(filepath.Dir(to)), "tmp", s.names.next(""))
 	if err = s.disk.writeFile(temporary, content, owner); err == nil {
-		err = os.Chtimes(temporary, time.Time{}, info.ModTime())
+		err = s.disk.files.Chtimes(temporary, info.ModTime())
 	}
 	if err == nil {
 		err = s.disk.rename(temporary, to)
 	}
 	if err != nil {
-		_ = os.Remove(temporary)
+		_ = s.disk.files.Remove(temporary)
 		return err
 	}
 	if !keep {
@@ -167,12 +170,12 @@ func (f *folder) assign(names []string) (letters []byte, numbers []uint16, err e
 func (f *folder) writeLetters(missing map[int]string) error {
 	path := filepath.Join(f.paths.control, keywordsName)
 	owner := f.root.ownership()
-	unlock, err := f.store.disk.lock(context.Background(), path, f.store.options.LockTimeout, owner)
+	lock, err := f.store.disk.lock(context.Background(), path, f.store.options.LockTimeout, owner)
 	if err != nil {
 		return err
 	}
-	defer unlock()
-	text, before, err := readLimited(path)
+	defer lock.unlock()
+	text, before, err := f.store.disk.readLimited(path)
 	if err != nil {
 		return err
 	}
@@ -187,23 +190,22 @@ func (f *folder) writeLetters(missing map[int]string) error {
 		return err
 	}
 	f.setLetters(names)
-	_, info, err := statFile(path)
+	_, info, err := f.store.disk.statFile(path)
 	if err == nil && before != nil && info != nil && info.ModTime().Unix() <= before.ModTime().Unix() {
 		// Dovecot knows the file by its time in seconds, so that must rise.
-		if err = os.Chtimes(path, time.Time{}, time.Unix(before.ModTime().Unix()+1, 0)); err == nil {
-			_, info, err = statFile(path)
+		if err = f.store.disk.files.Chtimes(path, time.Unix(before.ModTime().Unix()+1, 0)); err == nil {
+			_, info, err = f.store.disk.statFile(path)
 		}
 	}
 	f.keywordStamp = stampOf(info)
 	return err
 }
 
-// setFlags renames the files of messages whose flags change.
-func (f *folder) setFlags(ctx context.Context, c *tx, uids store.UIDSet, change store.FlagChange) (store.FlagsChanged, error) {
-	var result store.FlagsChanged
+// setFlags renames the files of messages whose flags change, and tells which files were not there.
+func (f *folder) setFlags(c *tx, uids store.UIDSet, change store.FlagChange) (result store.FlagsChanged, missing store.UIDSet, err error) {
 	_, named, err := f.assignFor(change)
 	if err != nil {
-		return result, err
+		return result, nil, err
 	}
 	var changed []*stored
 	for m := range f.among(uids) {
@@ -229,12 +231,11 @@ func (f *folder) setFlags(ctx context.Context, c *tx, uids store.UIDSet, change 
 		}
 		next, err := f.reletter(c, m, flags, numbers)
 		if errors.Is(err, fs.ErrNotExist) {
-			// Gone or renamed since the scan by a program that takes no lock; the next look will tell.
-			f.curStamp = dirStamp{}
+			missing = missing.Add(m.uid)
 			continue
 		}
 		if err != nil {
-			return result, err
+			return result, nil, err
 		}
 		changed = append(changed, next)
 		result.Changed = result.Changed.Add(m.uid)
@@ -247,7 +248,7 @@ func (f *folder) setFlags(ctx context.Context, c *tx, uids store.UIDSet, change 
 	}
 	f.put(changed...)
 	result.ModSeq = max(result.ModSeq, c.modseq)
-	return result, nil
+	return result, missing, nil
 }
 
 // assignFor returns the letters and numbers of the keywords in change; unknown ones that are to be removed are left out.
@@ -287,9 +288,8 @@ func (f *folder) reletter(c *tx, m *stored, flags store.Flags, numbers []uint16)
 	return &next, nil
 }
 
-// expunge removes files. It goes on over those that are gone already.
-func (f *folder) expunge(c *tx, uids store.UIDSet, onlyDeleted bool) (store.UIDSet, error) {
-	var set store.UIDSet
+// expunge removes files, and tells which were not there.
+func (f *folder) expunge(c *tx, uids store.UIDSet, onlyDeleted bool) (set, missing store.UIDSet, err error) {
 	var gone []*stored
 	for m := range f.among(uids) {
 		if onlyDeleted && m.flags&store.FlagDeleted == 0 {
@@ -297,11 +297,11 @@ func (f *folder) expunge(c *tx, uids store.UIDSet, onlyDeleted bool) (store.UIDS
 		}
 		path := m.path(f)
 		if err := f.store.disk.remove(path); errors.Is(err, fs.ErrNotExist) {
-			f.curStamp = dirStamp{}
+			missing = missing.Add(m.uid)
 			continue
 		} else if err != nil {
 			if len(gone) == 0 {
-				return nil, err
+				return nil, nil, err
 			}
 			break
 		}
@@ -310,7 +310,7 @@ func (f *folder) expunge(c *tx, uids store.UIDSet, onlyDeleted bool) (store.UIDS
 		set = set.Add(m.uid)
 	}
 	f.drop(c, gone...)
-	return set, nil
+	return set, missing, nil
 }
 
 // takeRecent moves what lies in new/ to cur/ and makes all that is there no longer recent.

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -36,7 +35,7 @@ type root struct {
 func (r *root) ownership() ownership {
 	r.mode.Do(func() {
 		r.dirMode = 0o700
-		if info, err := os.Stat(r.location.path); err == nil {
+		if info, err := r.store.disk.files.Stat(r.location.path); err == nil {
 			r.dirMode = info.Mode().Perm() | 0o700
 		}
 	})
@@ -47,7 +46,7 @@ func (r *root) disk() *disk { return &r.store.disk }
 
 // ensureInbox makes the directories of INBOX when they are missing.
 func (r *root) ensureInbox(ctx context.Context, a *account) error {
-	if isDir(filepath.Join(r.location.inbox, "cur")) {
+	if r.disk().isDir(filepath.Join(r.location.inbox, "cur")) {
 		return nil
 	}
 	r.names.Lock()
@@ -81,7 +80,7 @@ func (r *root) makeFolder(name string, fresh bool) error {
 			return err
 		}
 		if mark := filepath.Join(p.mail, "maildirfolder"); !r.location.fs {
-			if _, err := os.Stat(mark); err != nil {
+			if _, err := r.disk().files.Stat(mark); err != nil {
 				if err := r.disk().writeFile(mark, nil, owner); err != nil {
 					return err
 				}
@@ -91,10 +90,10 @@ func (r *root) makeFolder(name string, fresh bool) error {
 	return r.disk().mkdirAll(filepath.Join(p.mail, "cur"), owner)
 }
 
-// exists tells whether there is a mailbox of that name.
+// exists tells whether there is a mailbox of that name: cur is made last.
 func (r *root) exists(name string) bool {
 	mail := r.location.paths(name).mail
-	return isDir(filepath.Join(mail, "cur")) || isDir(filepath.Join(mail, "new"))
+	return r.disk().isDir(filepath.Join(mail, "cur"))
 }
 
 const validityName = "dovecot-uidvalidity"
@@ -134,20 +133,21 @@ func (r *root) nextValidity() (uint32, error) {
 
 // lastValidity returns the highest UIDVALIDITY given out, 0 when none was.
 func (r *root) lastValidity(path string) (uint32, error) {
-	names, err := filepath.Glob(path + ".????????")
+	names, err := r.disk().list(filepath.Dir(path))
 	if err != nil {
 		return 0, err
 	}
 	last := uint32(0)
 	for _, name := range names {
-		if n, err := strconv.ParseUint(name[len(path)+1:], 16, 32); err == nil {
+		digits, ok := strings.CutPrefix(name, filepath.Base(path)+".")
+		if n, err := strconv.ParseUint(digits, 16, 32); ok && len(digits) == 8 && err == nil {
 			last = max(last, uint32(n))
 		}
 	}
 	if last != 0 {
 		return last, nil
 	}
-	text, _, err := readLimited(path)
+	text, _, err := r.disk().readLimited(path)
 	if err != nil {
 		return 0, err
 	}
@@ -169,10 +169,10 @@ func (r *root) mailboxes() ([]string, error) {
 	if r.location.fs {
 		names, err = r.walk(names, "", 0)
 	} else {
-		var entries []os.DirEntry
-		entries, err = os.ReadDir(r.location.path)
+		var entries []string
+		entries, err = r.disk().list(r.location.path)
 		for _, entry := range entries {
-			name := r.location.decodeFolder(entry.Name())
+			name := r.location.decodeFolder(entry)
 			if name != "" && name != store.Inbox && r.exists(name) {
 				names = append(names, name)
 			}
@@ -190,15 +190,12 @@ const maxLevels = 200
 
 // walk adds the mailboxes below the directory of a name in layout fs.
 func (r *root) walk(names []string, above string, depth int) ([]string, error) {
-	entries, err := os.ReadDir(filepath.Join(r.location.path, r.location.encode(above)))
+	entries, err := r.disk().list(filepath.Join(r.location.path, r.location.encode(above)))
 	if err != nil || depth > maxLevels {
 		return names, err
 	}
 	for _, entry := range entries {
-		if !entry.IsDir() && entry.Type()&fs.ModeSymlink == 0 {
-			continue
-		}
-		level, ok := r.location.decode(entry.Name())
+		level, ok := r.location.decode(entry)
 		name := level
 		if above != "" {
 			name = above + "/" + level
@@ -209,7 +206,7 @@ func (r *root) walk(names []string, above string, depth int) ([]string, error) {
 		if name != store.Inbox && r.exists(name) {
 			names = append(names, name)
 		}
-		if isDir(filepath.Join(r.location.path, r.location.encode(name))) {
+		if r.disk().isDir(filepath.Join(r.location.path, r.location.encode(name))) {
 			if names, err = r.walk(names, name, depth+1); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return nil, err
 			}
@@ -239,7 +236,7 @@ func levels(names []string) []string {
 // mailboxID returns the identifier of a mailbox: the one in the first line of its UID list.
 func (r *root) mailboxID(ctx context.Context, name string) (string, error) {
 	p := r.location.paths(name)
-	if file, err := os.Open(filepath.Join(p.control, uidListName)); err == nil {
+	if file, err := r.disk().open(filepath.Join(p.control, uidListName)); err == nil {
 		line, _ := bufio.NewReaderSize(file, 512).ReadSlice('\n')
 		list, err := parseUIDList(line)
 		if err = errors.Join(err, file.Close()); err == nil && list.guid != "" {
@@ -275,7 +272,7 @@ const specialUseName = "postilion-special-use"
 
 // specialUses reads the special-use attributes: lines of attribute, TAB, name.
 func (r *root) specialUses() (map[string]string, error) {
-	text, _, err := readLimited(filepath.Join(r.location.control, specialUseName))
+	text, _, err := r.disk().readLimited(filepath.Join(r.location.control, specialUseName))
 	if err != nil {
 		return nil, err
 	}

@@ -18,24 +18,28 @@ type draftFile struct {
 	// base is its base name, with sizes.
 	base string
 	size int64 // in network form
+	date time.Time
 }
 
 // write puts prefix and content into a file in dir/tmp with LF line ends. Of "\r\n" the CR goes unless another CR stands before it, so that what is
 // read back is what was given, but for bare LFs.
 func (f *folder) write(prefix []byte, content store.Content, date time.Time, mark deliveryMark) (*draftFile, error) {
+	if date.IsZero() {
+		date = time.Now()
+	}
 	name := f.store.names.next(mark)
 	path := filepath.Join(f.paths.mail, "tmp", name)
 	d := &f.store.disk
 	if err := d.step("create", path); err != nil {
 		return nil, err
 	}
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, f.root.ownership().file())
+	file, err := d.files.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, f.root.ownership().file())
 	if errors.Is(err, os.ErrNotExist) {
-		if !isDir(f.paths.mail) {
+		if !d.isDir(f.paths.mail) {
 			return nil, store.ErrNotFound
 		}
 		if err = d.mkdirAll(filepath.Dir(path), f.root.ownership()); err == nil {
-			file, err = os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, f.root.ownership().file())
+			file, err = d.files.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, f.root.ownership().file())
 		}
 	}
 	if err != nil {
@@ -44,13 +48,10 @@ func (f *folder) write(prefix []byte, content store.Content, date time.Time, mar
 	w := &lineEnds{file: file}
 	err = w.copy(prefix, content)
 	if err == nil {
-		err = f.root.ownership().give(path)
+		err = d.give(path, f.root.ownership())
 	}
 	if err == nil {
-		if date.IsZero() {
-			date = time.Now()
-		}
-		err = os.Chtimes(path, time.Time{}, date)
+		err = d.files.Chtimes(path, date)
 	}
 	if err == nil {
 		if err = d.step("sync", path); err == nil {
@@ -58,15 +59,15 @@ func (f *folder) write(prefix []byte, content store.Content, date time.Time, mar
 		}
 	}
 	if err := errors.Join(err, file.Close()); err != nil {
-		_ = os.Remove(path)
+		_ = d.files.Remove(path)
 		return nil, kind(err)
 	}
-	return &draftFile{path: path, base: fmt.Sprintf("%s,S=%d,W=%d", name, w.physical, w.virtual), size: w.virtual}, nil
+	return &draftFile{path: path, base: fmt.Sprintf("%s,S=%d,W=%d", name, w.physical, w.virtual), size: w.virtual, date: date}, nil
 }
 
 // lineEnds writes network form as the file has it and counts both sizes.
 type lineEnds struct {
-	file              *os.File
+	file              openFile
 	physical, virtual int64
 	// before are the last two octets of what came, 0 for none.
 	before  [2]byte
@@ -169,9 +170,9 @@ func networkSizeOf(content store.Content) (int64, error) {
 func (f *folder) linkFrom(other *plan, mark deliveryMark) (*draftFile, error) {
 	name := f.store.names.next(mark)
 	path := filepath.Join(f.paths.mail, "tmp", name)
-	if err := f.store.disk.link(other.placed, path); err != nil {
+	if err := f.store.disk.link(other.file.path, path); err != nil {
 		return nil, err
 	}
 	_, sizes, _ := strings.Cut(other.file.base, ",")
-	return &draftFile{path: path, base: name + "," + sizes, size: other.file.size}, nil
+	return &draftFile{path: path, base: name + "," + sizes, size: other.file.size, date: other.file.date}, nil
 }

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -21,20 +21,48 @@ type dirStamp struct {
 	trusted  bool
 }
 
-// settle is how long after its time a directory is read again: more than the clock tick of any local file system.
-const settle = 100 * time.Millisecond
+// settle is how long after its time a directory is read again: more than the clock tick of any local file system. For a directory that takes long
+// to read it is longer, at most longestSettle.
+const (
+	settle        = 100 * time.Millisecond
+	longestSettle = 2 * time.Second
+)
 
-func stampDir(path string) (dirStamp, error) {
+// due tells whether a directory that is as it was known to be has to be read again because a change might not show in its time.
+func (f *folder) due(known dirStamp) bool {
+	wait := min(max(settle, 10*f.scanTime), longestSettle)
+	return !known.trusted && time.Since(time.Unix(0, known.modified)) > wait
+}
+
+// adoptDirs takes the times that directories have after changes of ours, if they were known before.
+func (f *folder) adoptDirs(dirs []string) {
+	for _, dir := range dirs {
+		known := &f.curStamp
+		if dir == "new" {
+			known = &f.newStamp
+		}
+		if known.modified == 0 {
+			continue
+		}
+		now, err := f.store.disk.stampDir(filepath.Join(f.paths.mail, dir))
+		now.trusted = false
+		if *known = now; err != nil {
+			*known = dirStamp{}
+		}
+	}
+}
+
+func (d *disk) stampDir(path string) (dirStamp, error) {
 	now := time.Now()
-	info, err := os.Stat(path)
+	info, err := d.files.Stat(path)
 	if err != nil {
 		return dirStamp{}, err
 	}
 	return dirStamp{modified: info.ModTime().UnixNano(), trusted: now.Sub(info.ModTime()) > settle}, nil
 }
 
-func statFile(path string) (bool, fs.FileInfo, error) {
-	info, err := os.Stat(path)
+func (d *disk) statFile(path string) (bool, fs.FileInfo, error) {
+	info, err := d.files.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil, nil
 	}
@@ -49,11 +77,8 @@ func (f *folder) changedOutside() bool {
 		name  string
 		known dirStamp
 	}{{"new", f.newStamp}, {"cur", f.curStamp}} {
-		if !dir.known.trusted {
-			return true
-		}
-		now, err := stampDir(filepath.Join(f.paths.mail, dir.name))
-		if err != nil || now.modified != dir.known.modified {
+		now, err := f.store.disk.stampDir(filepath.Join(f.paths.mail, dir.name))
+		if err != nil || now.modified != dir.known.modified || f.due(dir.known) {
 			return true
 		}
 	}
@@ -64,28 +89,37 @@ func (f *folder) changedOutside() bool {
 		if f.paths.index == "" && filepath.Base(file.path) == journalName {
 			continue
 		}
-		if _, info, err := statFile(file.path); err != nil || stampOf(info) != file.known {
+		if _, info, err := f.store.disk.statFile(file.path); err != nil || stampOf(info) != file.known {
 			return true
 		}
 	}
 	return false
 }
 
-// sync takes in the UID list, keywords, journal and files as they are now. The lock is held.
-func (f *folder) sync(c *tx) error {
+// sync takes in the UID list, keywords and journal as they are now, and the files when scan is set or there is need. The lock is held.
+func (f *folder) sync(c *tx, scan bool) error {
 	fresh := !f.loaded
 	if fresh {
 		f.reset()
 		c.touched = true
 	}
-	before := f.next
 	reread, err := f.readList(fresh)
 	if errors.Is(err, errOtherValidity) {
 		f.reset()
-		return f.sync(c)
+		return f.sync(c, true)
 	}
 	if err != nil {
 		return err
+	}
+	if reread && !fresh {
+		f.scanned = false
+		for base, entry := range f.listed {
+			if mark := markIn(base); mark != "" && entry.uid >= f.scanNext {
+				if _, known := f.marks[mark]; !known {
+					f.marks[mark] = entry.uid
+				}
+			}
+		}
 	}
 	if err := f.readKeywords(); err != nil {
 		return err
@@ -97,39 +131,44 @@ func (f *folder) sync(c *tx) error {
 	if past != nil && !fresh {
 		f.takeOver(c, past)
 	}
-	if !fresh && !reread && !f.dirsChanged() {
-		f.loaded = true
+	changed := f.dirsChanged()
+	if !fresh && !f.rewriteList && !f.rewriteJournal && (!scan || (f.scanned && !changed)) {
+		if f.loaded = true; !f.scanned || changed {
+			// Whoever looks next reads the directories.
+			f.newStamp, f.curStamp = dirStamp{}, dirStamp{}
+		}
 		return nil
 	}
+	began := time.Now()
 	found, err := f.scanFiles(c)
 	if err != nil {
 		return err
 	}
-	if err := f.reconcile(c, found, past, fresh, before); err != nil {
+	if err := f.reconcile(c, found, past, fresh, f.scanNext); err != nil {
 		return err
 	}
-	f.loaded = true
+	f.loaded, f.scanned, f.scanNext, f.scanTime = true, true, f.next, time.Since(began)
 	return nil
 }
 
 func (f *folder) dirsChanged() bool {
-	now, newErr := stampDir(filepath.Join(f.paths.mail, "new"))
-	cur, curErr := stampDir(filepath.Join(f.paths.mail, "cur"))
-	return newErr != nil || curErr != nil || !f.newStamp.trusted || !f.curStamp.trusted || now.modified != f.newStamp.modified || cur.modified != f.curStamp.modified
+	now, newErr := f.store.disk.stampDir(filepath.Join(f.paths.mail, "new"))
+	cur, curErr := f.store.disk.stampDir(filepath.Join(f.paths.mail, "cur"))
+	return newErr != nil || curErr != nil || now.modified != f.newStamp.modified || cur.modified != f.curStamp.modified || f.due(f.newStamp) || f.due(f.curStamp)
 }
 
 var errOtherValidity = errors.New("the UID list has another UIDVALIDITY")
 
 // readList reads the UID list when it is not the one that is known. A list of another UIDVALIDITY makes everything new.
 func (f *folder) readList(fresh bool) (reread bool, err error) {
-	_, info, err := statFile(f.listPath())
+	_, info, err := f.store.disk.statFile(f.listPath())
 	if err != nil {
 		return false, err
 	}
 	if !fresh && info != nil && stampOf(info) == f.listStamp {
 		return false, nil
 	}
-	text, info, err := readLimited(f.listPath())
+	text, info, err := f.store.disk.readLimited(f.listPath())
 	if err != nil {
 		return false, err
 	}
@@ -158,7 +197,7 @@ func (f *folder) readList(fresh bool) (reread bool, err error) {
 		}
 		f.rewriteList = true
 	}
-	f.rewriteList = f.rewriteList || list.version != 3
+	f.rewriteList = f.rewriteList || list.version != 3 || list.torn || f.distrusted
 	if !fresh && list.validity != f.validity {
 		return false, errOtherValidity
 	}
@@ -175,11 +214,11 @@ func (f *folder) readList(fresh bool) (reread bool, err error) {
 // readKeywords gives the letters their meaning.
 func (f *folder) readKeywords() error {
 	path := filepath.Join(f.paths.control, keywordsName)
-	_, info, err := statFile(path)
+	_, info, err := f.store.disk.statFile(path)
 	if err != nil || stampOf(info) == f.keywordStamp {
 		return err
 	}
-	text, info, err := readLimited(path)
+	text, info, err := f.store.disk.readLimited(path)
 	if err != nil {
 		return err
 	}
@@ -202,11 +241,11 @@ func (f *folder) readJournal(fresh bool) (*journal, error) {
 	if f.paths.index == "" {
 		return nil, nil
 	}
-	_, info, err := statFile(f.journalPath())
+	_, info, err := f.store.disk.statFile(f.journalPath())
 	if err != nil || (!fresh && stampOf(info) == f.journalStamp) {
 		return nil, err
 	}
-	text, info, err := readLimited(f.journalPath())
+	text, info, err := f.store.disk.readLimited(f.journalPath())
 	if err != nil {
 		return nil, err
 	}
@@ -216,7 +255,7 @@ func (f *folder) readJournal(fresh bool) (*journal, error) {
 		return nil, nil
 	}
 	// A torn end would hide what is appended after it.
-	f.rewriteJournal = f.rewriteJournal || j.lines != countLines(text)
+	f.rewriteJournal = f.rewriteJournal || j.lines != countLines(text) || f.distrusted
 	f.journalStamp, f.journalLines = stampOf(info), j.lines
 	f.next = max(f.next, j.next)
 	f.floor = max(f.floor, j.floor)
@@ -325,16 +364,16 @@ func (f *folder) scanFiles(c *tx) ([]found, error) {
 
 func (f *folder) scanDir(dir string, inNew bool, files []found) ([]found, dirStamp, error) {
 	path := filepath.Join(f.paths.mail, dir)
-	at, err := stampDir(path)
+	at, err := f.store.disk.stampDir(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = f.store.disk.mkdirAll(path, f.root.ownership()); err == nil {
-			at, err = stampDir(path)
+			at, err = f.store.disk.stampDir(path)
 		}
 	}
 	if err != nil {
 		return nil, dirStamp{}, err
 	}
-	handle, err := os.Open(path)
+	handle, err := f.store.disk.open(path)
 	if err != nil {
 		return nil, dirStamp{}, err
 	}
@@ -408,8 +447,10 @@ func (f *folder) reconcile(c *tx, files []found, past *journal, fresh bool, befo
 				}
 			}
 		}
-		if f.highest == 0 {
-			f.highest = c.next()
+		if past == nil {
+			// What was expunged before is not known: whoever saw less than this is told of every UID that is not there.
+			f.highest = max(f.highest, c.next())
+			f.floor = f.highest
 		}
 	}
 	return nil
@@ -464,7 +505,7 @@ func (f *folder) nameLetters(letters string) error {
 // takeIn adds the files that were not known, those of the UID list under their UIDs, the others in the order of their names.
 func (f *folder) takeIn(c *tx, files map[string]found, past *journal, fresh bool, before store.UID) error {
 	expunged := map[store.UID]bool{}
-	if fresh {
+	if len(files) > 0 {
 		for _, e := range f.expunged {
 			expunged[e.uid] = true
 		}
@@ -553,7 +594,7 @@ func (f *folder) describe(c *tx, at found, entry uidEntry, past *journal) (*stor
 
 // look finds dates and size at the file itself.
 func (m *stored) look(f *folder, entry uidEntry) error {
-	info, err := os.Stat(m.path(f))
+	info, err := f.store.disk.files.Stat(m.path(f))
 	if err != nil {
 		return err
 	}
@@ -571,7 +612,7 @@ func (m *stored) look(f *folder, entry uidEntry) error {
 		}
 	}
 	if !ok {
-		if size, err = networkSize(m.path(f)); err != nil {
+		if size, err = f.store.disk.networkSize(m.path(f)); err != nil {
 			return err
 		}
 	}
@@ -579,23 +620,28 @@ func (m *stored) look(f *folder, entry uidEntry) error {
 	return nil
 }
 
-// forgetMissing notes as expunged what the journal remembers and no file has.
+// forgetMissing notes as expunged what the journal or the UID list remembers and no file has. The list knows more: a power cut can take what the
+// journal was told last.
 func (f *folder) forgetMissing(c *tx, past *journal) {
 	if past == nil {
 		return
 	}
-	base := make(map[store.UID]string, len(f.listed))
-	for name, entry := range f.listed {
-		base[entry.uid] = name
+	known := make(map[store.UID]bool, len(f.expunged))
+	for _, e := range f.expunged {
+		known[e.uid] = true
 	}
-	var gone []store.UID
+	base := make(map[store.UID]string, len(past.messages))
 	for uid := range past.messages {
 		if f.find(uid) == nil {
-			gone = append(gone, uid)
+			base[uid] = ""
 		}
 	}
-	slices.Sort(gone)
-	for _, uid := range gone {
+	for name, entry := range f.listed {
+		if !known[entry.uid] && f.find(entry.uid) == nil {
+			base[entry.uid] = name
+		}
+	}
+	for _, uid := range slices.Sorted(maps.Keys(base)) {
 		e := expunge{uid: uid, modseq: c.next(), when: time.Now().Unix(), mark: markIn(base[uid])}
 		if e.mark != "" {
 			if _, there := f.marks[e.mark]; !there {

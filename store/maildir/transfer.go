@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"slices"
 
 	"postilion/store"
@@ -55,12 +54,15 @@ func (m *mailbox) transfer(ctx context.Context, uids store.UIDSet, t *mailbox, m
 		if !source.holdsAny(uids) {
 			break
 		}
+		before, known := len(copied.Source), !source.dirsChanged()
 		if missing, err = source.transferTo(ctx, target, uids, move, &copied); err != nil {
 			return store.Copied{}, err
 		}
 		if move && source != target {
-			source.curStamp, source.newStamp = dirStamp{}, dirStamp{}
-			if err := source.refresh(ctx); err != nil {
+			if known {
+				source.adoptDirs([]string{"new", "cur"})
+			}
+			if err := source.depart(ctx, copied.Source[before:]); err != nil {
 				return store.Copied{}, err
 			}
 		}
@@ -76,10 +78,22 @@ func (m *mailbox) transfer(ctx context.Context, uids store.UIDSet, t *mailbox, m
 	return copied, nil
 }
 
+// depart notes that messages were moved away.
+func (f *folder) depart(ctx context.Context, uids []store.UID) error {
+	return f.updateKnown(ctx, func(c *tx) error {
+		var gone []*stored
+		for m := range f.among(store.UIDSetOf(uids...)) {
+			gone = append(gone, m)
+		}
+		f.drop(c, gone...)
+		return nil
+	})
+}
+
 // transferTo takes one turn and returns the messages whose files were not where they should be.
 func (f *folder) transferTo(ctx context.Context, target *folder, uids store.UIDSet, move bool, copied *store.Copied) (missing store.UIDSet, err error) {
 	var from, to []store.UID
-	err = target.update(ctx, func(c *tx) error {
+	err = target.updateKnown(ctx, func(c *tx) error {
 		var messages []*stored
 		for m := range f.among(uids) {
 			messages = append(messages, m)
@@ -107,7 +121,7 @@ func (f *folder) transferTo(ctx context.Context, target *folder, uids store.UIDS
 			from, to = append(from, m.uid), append(to, uid)
 		}
 		if move && f == target {
-			_, err := f.expunge(c, store.UIDSetOf(slices.Clone(from)...), false)
+			_, _, err := f.expunge(c, store.UIDSetOf(slices.Clone(from)...), false)
 			return err
 		}
 		return nil
@@ -129,7 +143,7 @@ func (a *arrival) name(source, target *folder, m *stored, move bool) error {
 		}
 		return nil
 	}
-	info, err := os.Stat(m.path(source))
+	info, err := source.store.disk.files.Stat(m.path(source))
 	if err != nil {
 		return err
 	}

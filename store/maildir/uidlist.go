@@ -19,6 +19,8 @@ type uidList struct {
 	// entries are in the order of their UIDs.
 	entries []uidEntry
 	version int
+	// torn tells that the last line has no end: nothing may be appended to it.
+	torn bool
 }
 
 // uidEntry is one record. extensions is kept as it stands: space-separated words, each a letter and its value (W virtual size, S physical
@@ -37,7 +39,7 @@ const (
 
 var errUIDList = errors.New("not a UID list of version 1 or 3")
 
-// parseUIDList reads a UID list of version 1 or 3. A line without end is still being written and left out; a record that makes no sense or whose
+// parseUIDList reads a UID list of version 1 or 3. A line without end, which a crash leaves or a program that is at it, is left out; a record that makes no sense or whose
 // UID does not rise is left out too, so that its file is found as new.
 func parseUIDList(text []byte) (*uidList, error) {
 	header, rest, complete := bytes.Cut(text, []byte("\n"))
@@ -48,11 +50,8 @@ func parseUIDList(text []byte) (*uidList, error) {
 	if err != nil {
 		return nil, err
 	}
-	if end := bytes.LastIndexByte(rest, '\n'); end < 0 {
-		rest = nil
-	} else {
-		rest = rest[:end+1]
-	}
+	end := bytes.LastIndexByte(rest, '\n') + 1
+	rest, list.torn = rest[:end], end < len(rest)
 	list.entries = make([]uidEntry, 0, bytes.Count(rest, []byte("\n")))
 	all := string(rest)
 	var last store.UID

@@ -70,6 +70,8 @@ type contestant struct {
 	account store.Account
 	// known is what a client that follows by mod-sequences knows, by the identifier of the mailbox.
 	known map[string]*follower
+	// nexts holds the UIDNEXT of each mailbox when it was looked at last.
+	nexts map[string]store.UID
 }
 
 // follower is a client's picture of one mailbox.
@@ -85,6 +87,20 @@ func newContestant(t *testing.T, name string, bed *Bed) *contestant {
 	c := &contestant{t: t, name: name, bed: bed, known: map[string]*follower{}}
 	c.open()
 	return c
+}
+
+// restore has the power go now, unless it is off already, and opens what survived. A bed without a switch is opened again in order.
+func (c *contestant) restore(seed uint64) {
+	if c.bed.Power == nil {
+		if err := c.store.Close(); err != nil {
+			c.t.Fatalf("%s: %v", c.name, err)
+		}
+	} else {
+		c.bed.Power.Restore(seed)
+		// Nothing of what a dead machine says counts.
+		_ = c.store.Close()
+	}
+	c.open()
 }
 
 func (c *contestant) open() {
@@ -291,7 +307,7 @@ func (s *sequence) words() []string {
 func (s *sequence) draw() (string, func(c *contestant) string) {
 	s.count++
 	kinds := []func() (string, func(c *contestant) string){
-		s.append, s.append, s.deliver, s.deliver, s.setFlags, s.setFlags, s.transfer, s.transfer, s.expunge, s.recent, s.create, s.create, s.delete, s.rename, s.subscribe, s.reopen,
+		s.append, s.append, s.deliver, s.deliver, s.setFlags, s.setFlags, s.transfer, s.transfer, s.expunge, s.recent, s.create, s.create, s.delete, s.rename, s.subscribe, s.reopen, s.cut,
 	}
 	return kinds[rapid.IntRange(0, len(kinds)-1).Draw(s.rt, "operation")]()
 }
@@ -436,5 +452,13 @@ func (s *sequence) reopen() (string, func(c *contestant) string) {
 		answer := class(c.store.Close())
 		c.open()
 		return answer
+	}
+}
+
+func (s *sequence) cut() (string, func(c *contestant) string) {
+	seed := rapid.Uint64().Draw(s.rt, "seed")
+	return "power cut", func(c *contestant) string {
+		c.restore(seed)
+		return ""
 	}
 }

@@ -26,6 +26,8 @@ type Bed struct {
 	// Owner names the owner of an account here; nil stands for an Owner with nothing but the user's name.
 	Owner func(user string) store.Owner
 	Can   Capabilities
+	// Power, when not nil, switches the disk off. Compare then has power cuts between the operations.
+	Power Power
 }
 
 // Capabilities declares what the format of a store allows. The zero value is the least.
