@@ -220,8 +220,12 @@ func TestDovecotOpensIt(t *testing.T) {
 	}
 	s := filled(t)
 	me, err := user.Current()
+	if err == nil && me.Uid == "0" {
+		// Dovecot gives root no mail.
+		me, err = user.Lookup("nobody")
+	}
 	if err != nil {
-		t.Fatal(err)
+		t.Skip(err)
 	}
 	group, err := user.LookupGroupId(me.Gid)
 	if err != nil {
@@ -242,6 +246,11 @@ func TestDovecotOpensIt(t *testing.T) {
 				work, fmt.Sprintf(location, work+"/out/"+owner), me.Username, group.Name)
 			if err := os.WriteFile(work+"/dovecot.conf", []byte(config), 0o600); err != nil {
 				t.Fatal(err)
+			}
+			if os.Geteuid() == 0 {
+				if out, err := exec.Command("chown", "-R", me.Username, work).CombinedOutput(); err != nil {
+					t.Fatalf("%v: %s", err, out)
+				}
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
