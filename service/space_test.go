@@ -8,11 +8,11 @@ import (
 )
 
 func TestRoomForMail(t *testing.T) {
-	s := newStores(slog.New(slog.DiscardHandler), time.Hour, func(error) {})
+	s := newStores(slog.New(slog.DiscardHandler), nil, time.Hour, func(error) {})
 	if !s.room(1<<60, 1<<60) {
 		t.Error("no vault, and no room")
 	}
-	if _, _, err := s.at("vault:" + filepath.Join(t.TempDir(), "vault")); err != nil {
+	if _, _, err := s.at("vault:" + filepath.Join(t.TempDir(), "vault"), -1, -1); err != nil {
 		t.Fatal(err)
 	}
 	defer s.close()
