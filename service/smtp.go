@@ -134,6 +134,7 @@ func (t *transport) build(ctx context.Context, ids *queueid.Sequence) error {
 	options.Checker, options.Auth, options.Limits = checker, auth, limits
 	options.Names = t.names()
 	options.QueueIDs, options.Spool, options.Log = ids, t.builder.spool, t.log
+	options.QueueSpace = t.queueSpace()
 	accept := acceptor{t.acceptor()}
 	options.Accept, options.Begin = accept, accept.begin
 	mode := "no TLS"

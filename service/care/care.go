@@ -169,16 +169,21 @@ func check(ctx context.Context, v *Vault, r Request, t *teller) (Result, error) 
 		quiet := options
 		quiet.Problem = nil
 		checked, err := v.Store.Check(ctx, quiet)
-		if result.Checked = &checked; err != nil || checked.Problems == 0 {
+		result.Checked = &checked
+		switch {
+		case errors.Is(err, vault.ErrUnreadable):
+			// What is wrong is still to be told.
+			r.Repair = false
+		case err != nil || checked.Problems == 0:
 			return result, err
+		default:
+			options.Repair = true
 		}
-		options.Repair = true
 	}
 	checked, err := v.Store.Check(ctx, options)
 	result.Checked = &checked
-	if errors.Is(err, vault.ErrUnreadable) && r.Repair {
-		err = fmt.Errorf("nothing was repaired: %w; stop the server and save what can be read with `postilion vault check --salvage DIR`", err)
-	} else if errors.Is(err, vault.ErrUnreadable) {
+	if errors.Is(err, vault.ErrUnreadable) {
+		t.problem("some rows cannot be read, so nothing can be repaired in place: stop the server and save what can be read with `postilion vault check --salvage DIR`")
 		err = nil
 	}
 	return result, err

@@ -201,7 +201,6 @@ func (a *account) find(name string) (*mailbox, error) {
 		return nil, err
 	}
 	box := newMailbox(a, name, named, counters)
-	box.published.Store(box.working)
 	a.boxes[name] = box
 	return box, nil
 }
@@ -269,22 +268,19 @@ type mailbox struct {
 }
 
 func newMailbox(a *account, name string, row nameRow, counters state) *mailbox {
-	return &mailbox{account: a, name: name, row: row, working: &view{uidValidity: row.uidValidity, id: row.id, state: counters}}
+	m := &mailbox{account: a, name: name, row: row, working: &view{uidValidity: row.uidValidity, id: row.id, state: counters}}
+	m.published.Store(m.working)
+	return m
 }
 
-// shown is what readers may see.
-func (m *mailbox) shown() *view {
-	if v := m.published.Load(); v != nil {
-		return v
-	}
-	return m.working
-}
+// shown is what readers may see; of a mailbox that is still on its way to the disk that it is empty.
+func (m *mailbox) shown() *view { return m.published.Load() }
 
 // publish shows v, which is durable, unless a later one is shown already.
 func (m *mailbox) publish(v *view) {
 	for {
 		shown := m.published.Load()
-		if shown != nil && shown.order >= v.order {
+		if shown.order >= v.order {
 			break
 		}
 		if m.published.CompareAndSwap(shown, v) {

@@ -80,7 +80,7 @@ func (s *Store) Check(ctx context.Context, options CheckOptions) (Checked, error
 	}
 	defer s.leave()
 	c, err := s.check(ctx, options)
-	return c.done, wrap("check", "", "", err)
+	return c.done, err
 }
 
 func (s *Store) check(ctx context.Context, options CheckOptions) (*checker, error) {
@@ -184,11 +184,23 @@ func (c *checker) in(id uint64, uid store.UID, p Problem) Problem {
 // scan goes through the rows of a kind; keys have at least least octets. fn is given the value or the error of reading it, and returns what is wrong with the
 // row.
 func (c *checker) scan(kind byte, least int, fn func(key, value []byte, err error)) error {
-	it, err := c.from.Iterate(c.store.space, []byte{kind}, []byte{kind + 1})
-	if err != nil {
-		return err
+	lower := []byte{kind}
+	for lower != nil {
+		var err error
+		if lower, err = c.scanFrom(lower, kind, least, fn); err != nil {
+			return err
+		}
 	}
-	for it.First(); it.Valid() && err == nil; it.Next() {
+	return nil
+}
+
+// scanFrom goes through rows until their end, or until a value cannot be read: an iterator ends there, and another has to go on from the key that it returns.
+func (c *checker) scanFrom(lower []byte, kind byte, least int, fn func(key, value []byte, err error)) (next []byte, err error) {
+	it, err := c.from.Iterate(c.store.space, lower, []byte{kind + 1})
+	if err != nil {
+		return nil, err
+	}
+	for it.First(); it.Valid() && err == nil && next == nil; it.Next() {
 		if c.seen++; c.seen%1024 == 0 {
 			if err = c.ctx.Err(); c.options.Progress != nil {
 				c.options.Progress(c.done)
@@ -199,16 +211,22 @@ func (c *checker) scan(kind byte, least int, fn func(key, value []byte, err erro
 			continue
 		}
 		value, valueErr := it.Value()
-		fn(it.Key(), value, valueErr)
-	}
-	if closeErr := it.Close(); closeErr != nil {
-		if dbErr := c.store.db.Err(); dbErr != nil {
-			return dbErr
+		if valueErr != nil {
+			next = append(slices.Clone(it.Key()), 0)
+			fn(next[:len(next)-1], nil, valueErr)
+			break
 		}
+		fn(it.Key(), value, nil)
+	}
+	closeErr := it.Close()
+	if dbErr := c.store.db.Err(); dbErr != nil {
+		return nil, dbErr
+	}
+	if closeErr != nil && next == nil {
 		c.blind = true
 		c.report(Problem{Text: fmt.Sprintf("rows of kind %q cannot be read to their end: %v", kind, closeErr)})
 	}
-	return err
+	return next, err
 }
 
 // drop reports a row that says nothing.

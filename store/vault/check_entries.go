@@ -69,7 +69,11 @@ func (c *checker) entry(box *checkedBox, id uint64, e *entry, keywords []uint16)
 		return true
 	}
 	if body.found == 0 && e.size > int64(e.prefix) {
-		c.report(c.in(id, e.uid, Problem{Text: "its body is missing", Lost: true, Repaired: "took the message out of the mailbox"}))
+		text := "its body is missing"
+		if c.blind {
+			text = "its body was not found in what can be read"
+		}
+		c.report(c.in(id, e.uid, Problem{Text: text, Lost: true, Repaired: "took the message out of the mailbox"}))
 		c.fix.delete(keyUID(rowEntry, id, e.uid))
 		c.fix.delete(keyUID(rowPrefix, id, e.uid))
 		box.removed = box.removed.Add(e.uid)

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -215,6 +216,48 @@ func sameIndex(t *testing.T, x *index, model []entry) {
 		}
 		if at, ok := x.find(e.uid + 1); ok != (i+1 < len(model) && model[i+1].uid == e.uid+1) || at != i+1 {
 			t.Fatalf("find(%d) = %d, %v; want %d", e.uid+1, at, ok, i+1)
+		}
+	}
+}
+
+// TestReadersOfNewMailbox looks into mailboxes while the deliveries that make them are still on their way to the disk; the race detector watches.
+func TestReadersOfNewMailbox(t *testing.T) {
+	s := open(t, vfs.NewMem(), "db", Options{})
+	defer s.Close()
+	account, err := s.Open(t.Context(), store.Owner{User: "alice"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer account.Close()
+	for n := range 50 {
+		name := fmt.Sprint("box", n)
+		var group sync.WaitGroup
+		for range 3 {
+			group.Go(func() {
+				d := &store.Delivery{Content: strings.NewReader("Subject: x\r\n\r\nx\r\n"), Targets: []store.Target{{Owner: store.Owner{User: "alice"}, Mailbox: name, Create: true}}}
+				if outcomes, err := s.Deliver(t.Context(), d); err != nil || outcomes[0].Err != nil {
+					t.Error(outcomes, err)
+				}
+			})
+		}
+		group.Go(func() {
+			for range 1000 {
+				mailbox, err := account.Mailbox(t.Context(), name)
+				if err != nil {
+					continue
+				}
+				for uid := range store.UID(4) {
+					if body, err := mailbox.Open(t.Context(), uid); err == nil {
+						_ = body.Close()
+					}
+				}
+				_ = mailbox.Close()
+				return
+			}
+		})
+		group.Wait()
+		if status, err := account.Status(t.Context(), name); err != nil || status.Messages != 3 {
+			t.Fatalf("%s: %+v, %v", name, status, err)
 		}
 	}
 }

@@ -23,7 +23,7 @@ func (s *Store) repair(ctx context.Context, options CheckOptions) (Checked, erro
 	s.gate.Lock()
 	if s.closed {
 		s.gate.Unlock()
-		return Checked{}, wrap("repair", "", "", store.ErrClosed)
+		return Checked{}, store.ErrClosed
 	}
 	c, err := s.check(ctx, options)
 	if err == nil {
@@ -33,7 +33,7 @@ func (s *Store) repair(ctx context.Context, options CheckOptions) (Checked, erro
 	if err == nil {
 		err = c.relink()
 	}
-	return c.done, wrap("repair", "", "", err)
+	return c.done, err
 }
 
 // forget drops what is in memory of accounts and mailboxes, because the rows are different now. Handles that are open answer store.ErrNotFound from now on. The

@@ -145,7 +145,6 @@ func TestSalvage(t *testing.T) {
 		atLeast int
 	}{
 		{"nothing", ".sst", func(*testing.T, vfs.FS, []string) {}, 1298},
-		{"block of a table", ".sst", func(t *testing.T, fs vfs.FS, names []string) { flip(t, fs, "db/"+names[len(names)-1], 2000, 1) }, 900},
 		{"block of every table", ".sst", func(t *testing.T, fs vfs.FS, names []string) {
 			for _, name := range names {
 				flip(t, fs, "db/"+name, 9000, 2)
@@ -158,10 +157,12 @@ func TestSalvage(t *testing.T) {
 				flip(t, fs, "db/"+name, info.Size()-20, 4)
 			}
 		}, 1298},
-		{"middle of the log", ".log", func(t *testing.T, fs vfs.FS, names []string) {
-			info, _ := fs.Stat("db/" + names[len(names)-1])
-			flip(t, fs, "db/"+names[len(names)-1], info.Size()/8, 1)
-		}, 1290},
+		{"middle of every log", ".log", func(t *testing.T, fs vfs.FS, names []string) {
+			for _, name := range names {
+				info, _ := fs.Stat("db/" + name)
+				flip(t, fs, "db/"+name, info.Size()/8, 1)
+			}
+		}, 1200},
 		{"MANIFEST", "MANIFEST-", func(t *testing.T, fs vfs.FS, names []string) {
 			for _, name := range names {
 				flip(t, fs, "db/"+name, 60, 4)
@@ -258,7 +259,7 @@ func TestCheckSeesDamage(t *testing.T) {
 	defer s.Close()
 	var said bytes.Buffer
 	checked, err := s.Check(t.Context(), CheckOptions{Problem: func(p Problem) { fmt.Fprintln(&said, p) }})
-	if err != nil || checked.Lost == 0 || int(checked.Messages) != len(messages) || !strings.Contains(said.String(), `@example.com, mailbox "INBOX", UID`) {
+	if err != nil || checked.Lost == 0 || checked.Lost > 100 || int(checked.Messages) != len(messages) || !strings.Contains(said.String(), `@example.com, mailbox "INBOX", UID`) {
 		t.Errorf("%+v, %v: %s", checked, err, said.String())
 	}
 	repaired, err := s.Check(t.Context(), CheckOptions{Repair: true})

@@ -16,7 +16,8 @@
 // lets Open collect what a crash left. Bodies ride in the same log as everything else, since a second file to flush costs more than it saves,
 // and come to rest in blob files (kv.Options.SeparateFrom). Measured with 150,000 messages of 4 KiB for 200 mailboxes from 50 goroutines: with the
 // bodies in the tree compaction wrote 1.98 times their size and a delivery took 99 us of processor time, all included; beside it
-// 0.09 times and 60 us, at more than twice the rate. They are not compressed beyond what Pebble does for blocks.
+// 0.09 times and 60 us, at more than twice the rate. They are not compressed beyond what Pebble does for blocks. A store of 200,000 such messages takes a
+// delivery in 151 us of processor time where an empty one beside it took 158 (BenchmarkLarge, on two cores that other work kept busy).
 //
 // It is not a server: it knows no names of protocols, and who may open an account is the caller's business.
 package vault
