@@ -21,7 +21,7 @@ type Expander func(template string, variables map[string]string) (string, error)
 
 // Passdb is one passdb block: where passwords are kept and what its result means.
 type Passdb struct {
-	// Driver is passwd-file, static, passwd, shadow or pam (both read the system's shadow entries).
+	// Driver is passwd-file, static, passwd, shadow or pam (both read the system's shadow entries), or oauth2 with a file of account/oauth2.
 	Driver, Args string
 	Deny, Master bool
 	// Pass asks, after a master login, that the target user also is in a later passdb.
@@ -35,6 +35,8 @@ type Passdb struct {
 	Mechanisms []string
 	// UsernameFilter holds patterns with * and ?, a leading ! excludes.
 	UsernameFilter []string
+	// Verbose is auth_verbose for this passdb: yes, no, or default for Options.Verbose.
+	Verbose string
 	// Where is the block's file:line for messages.
 	Where string
 }
@@ -46,7 +48,7 @@ type Userdb struct {
 	Skip                                             string
 	ResultSuccess, ResultFailure, ResultInternalFail string
 	DefaultFields, OverrideFields                    string
-	Where                                            string
+	Verbose, Where                                   string
 }
 
 // Options configure an Accounts; the names are Dovecot's.
@@ -71,6 +73,11 @@ type Options struct {
 	SSLRequired bool
 	// FailureDelay is auth_failure_delay, the wait before a failure is told.
 	FailureDelay time.Duration
+	// Verbose logs why a login failed (auth_verbose).
+	Verbose bool
+	// TokenCache bounds how many answers to tokens are remembered, for TokenTTL and, when they are refusals, TokenNegativeTTL.
+	TokenCache                 int
+	TokenTTL, TokenNegativeTTL time.Duration
 	// Penalty makes each failure from an address, and each for an account, slow the next ones down.
 	Penalty bool
 	// CertificateUsername is taken from the client certificate's subject for EXTERNAL ("commonName" or "emailAddress"); "" switches EXTERNAL off.
@@ -193,7 +200,9 @@ func (a *Accounts) Start(_ context.Context, client Client, mechanism string) (Ex
 		return nil, ErrPlaintext
 	}
 	e := &exchange{accounts: a, attempt: attempt{client: client, mechanism: name}}
-	e.server = sasl.New(name, e, sasl.Options{Hostname: a.hostname(), Service: client.Service, Realms: a.options.Realms, TLS: client.TLS})
+	e.server = sasl.New(name, e, sasl.Options{
+		Hostname: a.hostname(), Service: client.Service, Realms: a.options.Realms, TLS: client.TLS, OpenIDConfiguration: a.openIDConfiguration(),
+	})
 	return e, nil
 }
 
@@ -212,7 +221,7 @@ func (a *Accounts) Password(ctx context.Context, client Client, name, secret str
 	if !a.plaintextAllowed(client) {
 		return nil, ErrPlaintext
 	}
-	return a.finish(ctx, attempt{client: client, mechanism: "PLAIN"}, func(t *attempt) (*User, error) {
+	return a.finish(ctx, attempt{client: client, mechanism: "PLAIN", token: secret}, func(t *attempt) (*User, error) {
 		return a.plain(ctx, t, "", name, secret)
 	})
 }
@@ -236,6 +245,7 @@ func (a *Accounts) finish(ctx context.Context, t attempt, run func(t *attempt) (
 // settle books the outcome and makes a failure wait.
 func (a *Accounts) settle(ctx context.Context, t *attempt, err error) error {
 	switch {
+	case t.settled:
 	case err == nil:
 		a.penalties.forget(t.client.Remote.Addr())
 		return nil

@@ -44,10 +44,16 @@ func openSource(driver, args string, options *Options, isPassdb bool) (opened so
 			}
 		}
 		return s, "CRYPT", nil
+	case "oauth2":
+		if !isPassdb {
+			return nil, "", errors.New("driver oauth2 is no userdb")
+		}
+		opened, err = newTokens(args, options)
+		return opened, "", err
 	case "":
 		return nil, "", errors.New("driver is missing: say, for example, driver = passwd-file")
 	}
-	return nil, "", fmt.Errorf("driver %s is not supported by this version: use passwd-file, static, passwd or pam", driver)
+	return nil, "", fmt.Errorf("driver %s is not supported by this version: use passwd-file, static, passwd, pam or oauth2", driver)
 }
 
 // passwdFile is Dovecot's passwd-file: user:password:uid:gid:gecos:home:shell:extra fields.
@@ -128,8 +134,15 @@ func (p *passwdFile) lookup(_ context.Context, variables map[string]string) (fie
 	if !ok {
 		return nil, false, nil
 	}
-	return append(fields{{"default_pass_scheme", p.scheme}}, found...), true, nil
+	record := fields{{"default_pass_scheme", p.scheme}}
+	if path == p.path && name != variables["u"] {
+		record = append(record, field{entryField, name})
+	}
+	return append(record, found...), true, nil
 }
+
+// entryField holds the name of the entry that was found under another name. No file can have such a field.
+const entryField = "\x00entry"
 
 func (p *passwdFile) each(_ context.Context, fn func(name string) bool) error {
 	if strings.Contains(p.path, "%") {

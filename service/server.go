@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"postilion/resolve"
+	"postilion/service/control"
 	"postilion/service/listen"
 )
 
@@ -44,11 +45,13 @@ type Server struct {
 	stores  *stores
 	sockets *listen.Set
 	logs    *logs
+	control *control.Server
 	current *generation
 	old     []*generation
 	// fatal gets what the process cannot go on after.
 	fatal    chan error
 	pidFiles []string
+	leisure  leisure
 }
 
 // generation is what one reading of the configuration built and serves.
@@ -107,6 +110,7 @@ func Start(ctx context.Context, options Options) (*Server, error) {
 	if err := s.take(ctx, built); err != nil {
 		return nil, errors.Join(err, s.sockets.Close(), s.closeStores(), s.logs.close())
 	}
+	s.openControl(built)
 	return s, nil
 }
 
@@ -250,8 +254,8 @@ func (s *Server) Reload(ctx context.Context) error {
 	return nil
 }
 
-// Tidy ends generations that were replaced and have no sessions left, and closes the log destinations that nobody writes to any more. It is called
-// from time to time.
+// Tidy ends generations that were replaced and have no sessions left, closes the log destinations that nobody writes to any more, and gives back
+// memory. It is called from time to time.
 func (s *Server) Tidy() {
 	s.old = slices.DeleteFunc(s.old, func(g *generation) bool {
 		if !g.idle() {
@@ -269,11 +273,12 @@ func (s *Server) Tidy() {
 	if err := errors.Join(s.logs.keep(used), s.stores.tidy(time.Now())); err != nil {
 		s.log.Error(err.Error())
 	}
+	s.leisure.look()
 }
 
 // Stop ends in order: no new connections, sessions are told and end, stores are closed. ctx bounds the wait for sessions.
 func (s *Server) Stop(ctx context.Context) error {
-	err := s.sockets.Close()
+	err := errors.Join(s.sockets.Close(), s.closeControl())
 	done := make(chan error, 1)
 	go func() {
 		var errs []error

@@ -65,6 +65,14 @@ func splitLocation(location string) (driver, rest string, err error) {
 	return "", "", fmt.Errorf("mail_location %q: %w", location, errNoDriver)
 }
 
+// placed gives a location that names no place one: the vault is in state_dir then, and an empty location means it.
+func placed(view *dovecot.View, location string) string {
+	if location == "" || location == "vault:" {
+		return "vault:" + filepath.Join(view.String("state_dir"), "vault")
+	}
+	return location
+}
+
 // at returns the store for an expanded location of mail that belongs to uid and gid, and what Owner.Location is.
 func (s *stores) at(location string, uid, gid int) (store.Store, string, error) {
 	driver, rest, err := splitLocation(location)
@@ -220,6 +228,7 @@ func (l *locations) owner(u *account.User, location string) (store.Store, store.
 	if location == "" {
 		location = first(u.Mail, l.view.String("mail_location"))
 	}
+	location = placed(l.view, location)
 	home, err := l.home(u)
 	if err != nil {
 		return nil, store.Owner{}, err
@@ -233,7 +242,7 @@ func (l *locations) owner(u *account.User, location string) (store.Store, store.
 	if err != nil {
 		return nil, store.Owner{}, err
 	}
-	owner := store.Owner{User: u.Name, Home: home, UID: u.UID, GID: u.GID, Quota: store.Quota{Rules: rules}}
+	owner := store.Owner{User: l.accountName(u, home), Home: home, UID: u.UID, GID: u.GID, Quota: store.Quota{Rules: rules}}
 	if owner.UID < 0 {
 		if owner.UID, err = account.UserID(l.view.String("mail_uid")); err != nil {
 			return nil, store.Owner{}, fmt.Errorf("mail_uid: %w", err)
@@ -254,6 +263,20 @@ func (l *locations) owner(u *account.User, location string) (store.Store, store.
 		owner.UID, owner.GID = -1, -1
 	}
 	return place, owner, nil
+}
+
+// accountName is the name that a store keeps the user's mail under: that of the entry in userdb, when more names lead to it and none of them has
+// a home of its own.
+func (l *locations) accountName(u *account.User, home string) string {
+	if u.Entry == "" {
+		return u.Name
+	}
+	entry := *u
+	entry.Name = u.Entry
+	if other, err := l.home(&entry); err != nil || other != home {
+		return u.Name
+	}
+	return u.Entry
 }
 
 func (l *locations) home(u *account.User) (string, error) {

@@ -166,7 +166,7 @@ func (s *session) proved(ctx context.Context, cmd *imap.Command, user *account.U
 	case errors.Is(err, account.ErrDenied) && errors.As(err, &reason):
 		s.tagged(cmd, "NO [CONTACTADMIN] "+reason.Reason())
 	case errors.Is(err, account.ErrDenied):
-		s.tagged(cmd, "NO [CONTACTADMIN] Login disabled.")
+		s.tagged(cmd, "NO [CONTACTADMIN] Login disabled for this user")
 	case errors.Is(err, account.ErrProof), errors.Is(err, account.ErrMalformed):
 		s.tagged(cmd, "NO [AUTHENTICATIONFAILED] Authentication failed.")
 	default:
