@@ -455,16 +455,16 @@ func (t *transport) footerMap() func(reply string) (string, bool) {
 }
 
 // localRewriteClients is local_header_rewrite_clients, of which the address tests and logins are understood.
-func (t *transport) localRewriteClients() func(session *policy.Session) bool {
+func (t *transport) localRewriteClients() func(session *policy.Session, socket netip.Addr) bool {
 	words := t.view.List("local_header_rewrite_clients")
 	ours := ownAddresses(t.view)
 	networks := t.hosts("mynetworks")
-	return func(s *policy.Session) bool {
+	return func(s *policy.Session, socket netip.Addr) bool {
 		for _, word := range words {
 			switch word {
 			case "permit_inet_interfaces":
 				for _, a := range ours {
-					if a.Unmap() == s.ClientAddress.Unmap() {
+					if a.Unmap() == socket.Unmap() {
 						return true
 					}
 				}

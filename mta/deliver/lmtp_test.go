@@ -125,6 +125,12 @@ func (s *lmtpServer) said() string {
 	return strings.Join(s.heard, "|")
 }
 
+func (s *lmtpServer) count() int {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	return s.connections
+}
+
 func (s *lmtpServer) nexthop() string { return "inet:" + s.listener.Addr().String() }
 
 // agentFor has every time-out so short that a test can wait for it.
@@ -172,8 +178,8 @@ func TestLMTPDelivers(t *testing.T) {
 	if got, want := s.said(), "LHLO mail.test|"+once+"|"+once; got != want {
 		t.Errorf("the server heard\n%s\nnot\n%s", got, want)
 	}
-	if s.connections != 1 {
-		t.Errorf("%d connections for two messages", s.connections)
+	if s.count() != 1 {
+		t.Errorf("%d connections for two messages", s.count())
 	}
 	address := s.listener.Addr().String()
 	host, port, _ := strings.Cut(address, ":")
@@ -306,8 +312,8 @@ func TestLMTPConnectionClosedMeanwhile(t *testing.T) {
 			t.Errorf("%+v", o)
 		}
 	}
-	if s.connections != 3 {
-		t.Errorf("%d connections", s.connections)
+	if s.count() != 3 {
+		t.Errorf("%d connections", s.count())
 	}
 }
 
@@ -322,8 +328,8 @@ func TestLMTPKeepsOrderAfterARefusal(t *testing.T) {
 	for _, to := range []string{"no@test", "bob@test"} {
 		agent.Deliver(t.Context(), jobFor(s.nexthop(), "\r\n", to))
 	}
-	if !strings.Contains(s.said(), "|RSET|MAIL FROM") || s.connections != 1 {
-		t.Errorf("%d connections: %s", s.connections, s.said())
+	if !strings.Contains(s.said(), "|RSET|MAIL FROM") || s.count() != 1 {
+		t.Errorf("%d connections: %s", s.count(), s.said())
 	}
 }
 
@@ -358,8 +364,8 @@ func TestLMTPWaitEnds(t *testing.T) {
 		})
 	}
 	group.Wait()
-	if s.connections > 1 {
-		t.Errorf("%d connections at a time", s.connections)
+	if s.count() > 1 {
+		t.Errorf("%d connections at a time", s.count())
 	}
 }
 

@@ -220,7 +220,7 @@ func goldenOptions(t *testing.T, o *Options, config map[string]string) {
 		p.networks = []netip.Prefix{netip.MustParsePrefix(list)}
 	}
 	if config["local_header_rewrite_clients"] == "permit_mynetworks" {
-		o.LocalHeaderRewriteClients = func(s *policy.Session) bool { return p.networks[0].Contains(s.ClientAddress) }
+		o.LocalHeaderRewriteClients = func(s *policy.Session, _ netip.Addr) bool { return p.networks[0].Contains(s.ClientAddress) }
 	}
 	if strings.Contains(config["smtpd_client_restrictions"], "192.0.2.1 ") {
 		p.rules = func(stage policy.Stage, s *policy.Session) policy.Decision {

@@ -106,8 +106,9 @@ type Options struct {
 	HeaderSizeLimit int
 	// AlwaysAddMissingHeaders is always_add_missing_headers. Default no.
 	AlwaysAddMissingHeaders bool
-	// LocalHeaderRewriteClients is local_header_rewrite_clients: who gets missing headers added. Nil means permit_inet_interfaces, the default.
-	LocalHeaderRewriteClients func(session *policy.Session) bool
+	// LocalHeaderRewriteClients is local_header_rewrite_clients: who gets missing headers added. socket is the other end of the connection, whatever
+	// XCLIENT said. Nil means permit_inet_interfaces, the default.
+	LocalHeaderRewriteClients func(session *policy.Session, socket netip.Addr) bool
 	// MessageDropHeaders is message_drop_headers, in small letters. Nil means bcc, content-length, resent-bcc, return-path, the default.
 	MessageDropHeaders []string
 	// MessageStripCharacters and MessageRejectCharacters are message_strip_characters and message_reject_characters, unescaped. Default none.

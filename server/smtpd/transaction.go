@@ -81,7 +81,7 @@ func (t *transaction) begin(ctx context.Context) {
 	switch local := x.options.LocalHeaderRewriteClients; {
 	case x.forwarded["SOURCE"] == "REMOTE":
 	case local != nil:
-		t.local = local(&x.facts)
+		t.local = local(&x.facts, x.peer.socket)
 	default:
 		t.local = x.onThisHost()
 	}
