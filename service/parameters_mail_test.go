@@ -166,6 +166,7 @@ func mailSystemProofs() []proof {
 		{"pop3_uidl_duplicates", "allow", "rename", "pop3_reuse_xuidl = yes", pop3Session(same, "UIDL"), "2 same\n", "2 same-2"},
 		{"log_path", "/dev/stderr", "DIR/maillog", "", logFile, "no file", "in the file:"},
 		{"info_log_path", unset, "DIR/maillog", "", logFile, "no file", "in the file:"},
+		{"postilion_control_socket", "DIR/one", "DIR/two", "", leaving(imapSession("NOOP"), "one", "two"), "found one", "found two"},
 		{"postilion_log_format", "classic", "json", "", logged, "imap-login: Info: Login: ", `"program":"imap-login"`},
 		{"hostname", "one.test", "two.test", "", func(p *probe) string { return p.deliver(p.user, "x: y\n\nx") }, "220 one.test", "220 two.test"},
 		{"service.service_count", "0", "1", "service imap-login {\n  client_limit = 2\n  @@\n}", crowdedMail("imap"), "still there", "gone"},
