@@ -160,9 +160,7 @@ func (b *builder) grantTransport(g *master.Grants) error {
 			g.Files = append(g.Files, b.tableFiles(service.View(), override.Value)...)
 		}
 	}
-	for _, name := range []string{"alias_maps", "alias_database"} {
-		g.Files = append(g.Files, b.tableFiles(view, view.String(name))...)
-	}
+	g.Files = append(g.Files, b.tableFiles(view, view.String("alias_maps"))...)
 	g.Logs = addFile(g.Logs, view.String("maillog_file"))
 	for _, d := range []master.Directory{{Path: view.String("queue_directory"), Where: "queue_directory"}, {Path: view.String("data_directory"), Where: "data_directory", Owned: true}} {
 		d.Where = fmt.Sprintf("%s: %s", view.Where(d.Where), d.Where)
@@ -231,9 +229,12 @@ func (b *builder) grantMailboxes(g *master.Grants) {
 				g.Files = addFile(g.Files, file)
 			}
 		}
-		grantVault(g, v.String("mail_location"), fmt.Sprintf("%s: mail_location", v.Where("mail_location")))
+		grantVault(g, placed(v, v.String("mail_location")), fmt.Sprintf("%s: mail_location", v.Where("mail_location")))
 		for _, ns := range v.Sections("namespace") {
-			grantVault(g, ns.String("location"), fmt.Sprintf("%s: location", ns.Position()))
+			if ns.String("location") == "" {
+				continue
+			}
+			grantVault(g, placed(v, ns.String("location")), fmt.Sprintf("%s: location", ns.Position()))
 		}
 		for _, name := range []string{"imap-login", "pop3-login", "lmtp", "auth"} {
 			if s, ok := v.Section("service", name); ok {

@@ -214,7 +214,7 @@ func (b *builder) mailboxHalf() error {
 // openVault opens the vault of mail_location before anybody is told that we are ready: one that another process owns, or that cannot be
 // written, ends the start, not each delivery.
 func (b *builder) openVault(view *dovecot.View) error {
-	location := view.String("mail_location")
+	location := placed(view, view.String("mail_location"))
 	if b.inspecting || !strings.HasPrefix(location, "vault:") || strings.Contains(location, "%") {
 		return nil
 	}

@@ -106,7 +106,8 @@ func FindPlaces(options Options) (Places, error) {
 	}
 	places := Places{ControlSockets: controlSockets(b.postfix, b.dovecot)}
 	if b.dovecot != nil {
-		if path, ok := strings.CutPrefix(b.dovecot.For(dovecot.Filter{}).String("mail_location"), "vault:"); ok && !strings.Contains(path, "%") {
+		view := b.dovecot.For(dovecot.Filter{})
+		if path, ok := strings.CutPrefix(placed(view, view.String("mail_location")), "vault:"); ok && !strings.Contains(path, "%") {
 			places.Vault = filepath.Clean(path)
 		}
 	}

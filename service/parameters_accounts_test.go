@@ -115,6 +115,7 @@ func userdbProofs() []proof {
 		{"mail_uid", fmt.Sprint(os.Getuid()), "nosuchuser", static("  args = home=DIR/one\n"), login, in, ""},
 		{"mail_gid", fmt.Sprint(os.Getgid()), "nosuchgroup", static("  args = home=DIR/one\n"), login, in, ""},
 		{"mail_location", "maildir:DIR/one", "maildir:DIR/two", "", home, one, two},
+		{"state_dir", "DIR/one", "DIR/two", "mail_location = vault:", home, one, two},
 	}
 }
 

@@ -65,6 +65,14 @@ func splitLocation(location string) (driver, rest string, err error) {
 	return "", "", fmt.Errorf("mail_location %q: %w", location, errNoDriver)
 }
 
+// placed gives a location that names no place one: the vault is in state_dir then, and an empty location means it.
+func placed(view *dovecot.View, location string) string {
+	if location == "" || location == "vault:" {
+		return "vault:" + filepath.Join(view.String("state_dir"), "vault")
+	}
+	return location
+}
+
 // at returns the store for an expanded location of mail that belongs to uid and gid, and what Owner.Location is.
 func (s *stores) at(location string, uid, gid int) (store.Store, string, error) {
 	driver, rest, err := splitLocation(location)
@@ -220,6 +228,7 @@ func (l *locations) owner(u *account.User, location string) (store.Store, store.
 	if location == "" {
 		location = first(u.Mail, l.view.String("mail_location"))
 	}
+	location = placed(l.view, location)
 	home, err := l.home(u)
 	if err != nil {
 		return nil, store.Owner{}, err

@@ -83,6 +83,7 @@ func serveUntilSignal(ctx context.Context, e *environment, name string, options 
 	defer signal.Stop(reload)
 
 	if os.Geteuid() == 0 {
+		options.PostfixDir, options.DovecotFile = absolute(options.PostfixDir), absolute(options.DovecotFile)
 		authority := service.NewAuthority(options)
 		grants, err := authority.Read()
 		if !errors.Is(err, service.ErrSingleProcess) {
@@ -131,6 +132,14 @@ func fatal(e *environment, name string, err error) int {
 		}
 	}
 	return exitFailure
+}
+
+// absolute is a path that means the same in another directory; "" stays.
+func absolute(path string) string {
+	if full, err := filepath.Abs(path); err == nil && path != "" {
+		return full
+	}
+	return path
 }
 
 // serveAsRoot divides the server into processes and stays as their master.

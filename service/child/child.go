@@ -80,6 +80,8 @@ type Options struct {
 	Files []*os.File
 	// Stdout and Stderr are its output; nil is /dev/null.
 	Stdout, Stderr io.Writer
+	// Dir is its working directory; "" leaves it as the parent's is.
+	Dir string
 	// OwnSession takes the parent's terminal away from it.
 	OwnSession bool
 }
@@ -88,7 +90,7 @@ type Options struct {
 func Start(o Options) (*exec.Cmd, error) {
 	command := exec.Command(program)
 	command.Args = append([]string{"postilion", o.Role}, o.Args...)
-	command.Env, command.Dir = o.Env, "/"
+	command.Env, command.Dir = o.Env, o.Dir
 	command.Stdout, command.Stderr, command.ExtraFiles = o.Stdout, o.Stderr, o.Files
 	command.SysProcAttr = &syscall.SysProcAttr{Setsid: o.OwnSession}
 	if o.As != nil {

@@ -105,7 +105,8 @@ func (c *Client) Agent(ctx context.Context, id *child.Identity) (net.Conn, error
 	}
 }
 
-func ask(conn *packet.Conn, id *child.Identity) (net.Conn, error) {
+// request is what parseRequest reads.
+func request(id *child.Identity) string {
 	groups := "-"
 	if len(id.Groups) > 0 {
 		var words []string
@@ -114,10 +115,14 @@ func ask(conn *packet.Conn, id *child.Identity) (net.Conn, error) {
 		}
 		groups = strings.Join(words, ",")
 	}
+	return fmt.Sprintf("agent %d %d %s", id.UID, id.GID, groups)
+}
+
+func ask(conn *packet.Conn, id *child.Identity) (net.Conn, error) {
 	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return nil, err
 	}
-	if err := conn.Send(fmt.Sprintf("agent %d %d %s", id.UID, id.GID, groups), nil); err != nil {
+	if err := conn.Send(request(id), nil); err != nil {
 		return nil, err
 	}
 	text, file, err := conn.Receive()

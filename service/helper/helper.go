@@ -130,6 +130,10 @@ type server struct {
 // Serve answers requests until the other side has ended. agentArgs is the command line of agents behind their role.
 func Serve(conn *packet.Conn, bounds Bounds, agentArgs []string) error {
 	s := &server{bounds: bounds, start: func(id *child.Identity) (*exec.Cmd, *os.File, error) { return startAgent(id, agentArgs) }}
+	return s.serve(conn)
+}
+
+func (s *server) serve(conn *packet.Conn) error {
 	for {
 		text, file, err := conn.Receive()
 		switch {
@@ -191,7 +195,7 @@ func startAgent(id *child.Identity, args []string) (*exec.Cmd, *os.File, error) 
 		return nil, nil, err
 	}
 	process, err := child.Start(child.Options{
-		Role: "agent", Args: args, As: id, Env: child.Environment(), Files: []*os.File{theirs}, Stderr: os.Stderr, OwnSession: true,
+		Role: "agent", Dir: "/", Args: args, As: id, Env: child.Environment(), Files: []*os.File{theirs}, Stderr: os.Stderr, OwnSession: true,
 	})
 	if err := errors.Join(err, theirs.Close()); err != nil {
 		return nil, nil, errors.Join(err, ours.Close())

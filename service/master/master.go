@@ -224,7 +224,7 @@ func (m *master) startHelper() error {
 		stderr = m.options.Stderr
 	}
 	m.helper, err = spawn(child.Options{
-		Role: "helper", Args: append(m.grants.Users.Args(), m.grants.AgentArgs...), Env: child.Environment(), Files: []*os.File{forHelper}, Stderr: stderr,
+		Role: "helper", Dir: "/", Args: append(m.grants.Users.Args(), m.grants.AgentArgs...), Env: child.Environment(), Files: []*os.File{forHelper}, Stderr: stderr,
 	})
 	err = errors.Join(err, forHelper.Close())
 	if err == nil {

@@ -57,10 +57,15 @@ func (m *master) reply(conn *packet.Conn, text string) error {
 		}
 		return err
 	}
+	answer := fmt.Sprintf("error %d %v", int(errno(err)), err)
+	return conn.Send(answer[:min(len(answer), packet.MaxText)], nil)
+}
+
+// errno is the system's number for an error: that of a refusal when the system did not give one.
+func errno(err error) syscall.Errno {
 	number := syscall.EACCES
 	errors.As(err, &number)
-	answer := fmt.Sprintf("error %d %v", int(number), err)
-	return conn.Send(answer[:min(len(answer), packet.MaxText)], nil)
+	return number
 }
 
 // perform does what a request asks for.
