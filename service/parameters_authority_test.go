@@ -26,13 +26,14 @@ func readGrants(p *probe, postfixDir string) string {
 	if err != nil {
 		return err.Error()
 	}
-	return fmt.Sprintf("works as %d, users %+v", g.Worker.UID, g.Users)
+	return strings.ReplaceAll(fmt.Sprintf("works as %d, users %+v, directories %+v", g.Worker.UID, g.Users, g.Directories), p.s.dir, "DIR")
 }
 
 // transportAuthorityProofs and mailAuthorityProofs are about a server that root starts.
 func transportAuthorityProofs() []proof {
 	return []proof{
 		{"mail_owner", "nobody", "nosuchuser", "", granted, "users {", "mail_owner = nosuchuser"},
+		{"data_directory", "DIR/one", "DIR/two", "mail_owner = nobody", granted, "DIR/one", "DIR/two"},
 		{"postilion_single_process", "no", "yes", "mail_owner = nobody", granted, "users {", "one process does everything"},
 	}
 }

@@ -49,7 +49,18 @@ func imapProofs() []proof {
 		defer k.close()
 		return imapSession("LOGIN")(p)
 	}
+	expiring := func(mailbox string) func(p *probe) string {
+		return func(p *probe) string {
+			imapSession("LOGIN", "APPEND "+mailbox+" {1}", "x", "APPEND "+mailbox+" {1}", "y")(p)
+			time.Sleep(1200 * time.Millisecond)
+			imapSession("LOGIN", "LOGOUT")(p)
+			p.logged("Logged out")
+			return imapSession("LOGIN", "STATUS "+mailbox+" (MESSAGES)")(p)
+		}
+	}
 	return []proof{
+		{"mailbox.autoexpunge", "0", "1 s", "namespace inbox {\n  mailbox Stale {\n    auto = create\n    @@\n  }\n}", expiring("Stale"), "(MESSAGES 2)", "(MESSAGES 0)"},
+		{"mailbox.autoexpunge_max_mails", "0", "1", "namespace inbox {\n  mailbox Few {\n    auto = create\n    @@\n  }\n}", expiring("Few"), "(MESSAGES 2)", "(MESSAGES 1)"},
 		{"imap_capability", unset, "+XPROOF", "", capability, "", "XPROOF"},
 		{"imap_client_workarounds", unset, "tb-extra-mailbox-sep", "", imapSession("LOGIN", `SUBSCRIBE "Sent/"`), "t2 NO", "t2 OK"},
 		{"imap_id_log", unset, "name", "", logged(imapSession("LOGIN", `ID ("name" "proof")`, "LOGOUT"), "Logged out"), "", "name=proof"},
