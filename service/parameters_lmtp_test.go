@@ -3,11 +3,12 @@ package service_test
 import (
 	"fmt"
 	"os"
+	accounts "os/user"
 	"strings"
 	"testing"
 )
 
-// agentProofs are the parameters of lmtp(8).
+// agentProofs are the parameters of lmtp(8) and pipe(8).
 func agentProofs() []proof {
 	const text = "Subject: x\r\n\r\nx"
 	plain := peer{}
@@ -31,6 +32,7 @@ func agentProofs() []proof {
 		{"lmtp_tcp_port", "PORT", "1", "!nexthop = inet:HOST", plain.handed(text), "\n250 2.0.0", "\n451 4."},
 		{"lmtp_discard_lhlo_keywords", unset, "size", "", peer{words: []string{"SIZE 10"}}.handed(text), "5.3.4", "\n250 2.0.0"},
 		{"lmtp_line_length_limit", "998", "50", "", plain.handed("Subject: x\r\n\r\n" + strings.Repeat("x", 60)), "| " + strings.Repeat("x", 60), ""},
+		{"export_environment", "PROOF=one", "PROOF=two", "!pipe = user=" + commandUser() + " directory=/ argv=/bin/sh -c {env; exit 69}", letterOut("x@far.test", text), "PROOF=one", "PROOF=two"},
 		{"disable_mime_output_conversion", "no", "yes", "", plain.handed(eight), "| =FCber", "| \xfcber"},
 		{"lmtp_send_xforward_command", "no", "yes", "", peer{words: []string{"XFORWARD NAME ADDR"}}.handed(text), "", "XFORWARD "},
 		{"lmtp_connection_cache_on_demand", "yes", "no", "lmtp_connection_cache_time_limit = 60s", twice, kept, anew},
@@ -51,6 +53,14 @@ func agentProofs() []proof {
 		{"lmtp_xforward_timeout", unset, "1s", "lmtp_send_xforward_command = yes", mute("XFORWARD", "XFORWARD NAME ADDR"), "still open", "\n451 4.4.2"},
 		{"lmtp_starttls_timeout", unset, "1s", "lmtp_tls_security_level = encrypt", peer{mute: "STARTTLS", certificate: "lmtp"}.mutely(text), "still open", "\n451 4."},
 	}
+}
+
+// commandUser is whom pipe(8) runs commands as: nobody for root, else ourselves.
+func commandUser() string {
+	if me, err := accounts.Current(); err == nil && os.Getuid() != 0 {
+		return me.Username
+	}
+	return "nobody"
 }
 
 // agentLoginProofs are the parameters about logins at a server.

@@ -49,7 +49,18 @@ func imapProofs() []proof {
 		defer k.close()
 		return imapSession("LOGIN")(p)
 	}
+	expiring := func(mailbox string) func(p *probe) string {
+		return func(p *probe) string {
+			imapSession("LOGIN", "APPEND "+mailbox+" {1}", "x", "APPEND "+mailbox+" {1}", "y")(p)
+			time.Sleep(1200 * time.Millisecond)
+			imapSession("LOGIN", "LOGOUT")(p)
+			p.logged("Logged out")
+			return imapSession("LOGIN", "STATUS "+mailbox+" (MESSAGES)")(p)
+		}
+	}
 	return []proof{
+		{"mailbox.autoexpunge", "0", "1 s", "namespace inbox {\n  mailbox Stale {\n    auto = create\n    @@\n  }\n}", expiring("Stale"), "(MESSAGES 2)", "(MESSAGES 0)"},
+		{"mailbox.autoexpunge_max_mails", "0", "1", "namespace inbox {\n  mailbox Few {\n    auto = create\n    @@\n  }\n}", expiring("Few"), "(MESSAGES 2)", "(MESSAGES 1)"},
 		{"imap_capability", unset, "+XPROOF", "", capability, "", "XPROOF"},
 		{"imap_client_workarounds", unset, "tb-extra-mailbox-sep", "", imapSession("LOGIN", `SUBSCRIBE "Sent/"`), "t2 NO", "t2 OK"},
 		{"imap_id_log", unset, "name", "", logged(imapSession("LOGIN", `ID ("name" "proof")`, "LOGOUT"), "Logged out"), "", "name=proof"},
@@ -166,6 +177,7 @@ func mailSystemProofs() []proof {
 		{"pop3_uidl_duplicates", "allow", "rename", "pop3_reuse_xuidl = yes", pop3Session(same, "UIDL"), "2 same\n", "2 same-2"},
 		{"log_path", "/dev/stderr", "DIR/maillog", "", logFile, "no file", "in the file:"},
 		{"info_log_path", unset, "DIR/maillog", "", logFile, "no file", "in the file:"},
+		{"postilion_control_socket", "DIR/one", "DIR/two", "", leaving(imapSession("NOOP"), "one", "two"), "found one", "found two"},
 		{"postilion_log_format", "classic", "json", "", logged, "imap-login: Info: Login: ", `"program":"imap-login"`},
 		{"hostname", "one.test", "two.test", "", func(p *probe) string { return p.deliver(p.user, "x: y\n\nx") }, "220 one.test", "220 two.test"},
 		{"service.service_count", "0", "1", "service imap-login {\n  client_limit = 2\n  @@\n}", crowdedMail("imap"), "still there", "gone"},

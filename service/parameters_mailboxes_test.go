@@ -51,6 +51,7 @@ func configureMailboxes(t *testing.T, accounts int, lines string) *system {
 	s := configure(t, setting{accounts: accounts, mynetworks: strangersOnly})
 	s.writeCertificates()
 	s.write("more", moreUsers)
+	s.write("oauth2", fmt.Sprintf("introspection_url = http://127.0.0.8:%d/me\n", s.ports["imap"]))
 	mail, err := os.ReadFile(filepath.Join(s.dir, "dovecot.conf"))
 	if err != nil {
 		t.Fatal(err)

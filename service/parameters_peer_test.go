@@ -235,7 +235,7 @@ func backlogged(p *probe) string {
 }
 
 // proveAgents gives each side of each proof an lmtp service of its own, with the parameter as its -o, and an smtpd service that routes to it. HOST is
-// the peer's name, PORT its port; a line "!nexthop = X" takes the place of inet:HOST:PORT.
+// the peer's name, PORT its port; a line "!nexthop = X" takes the place of inet:HOST:PORT, and "!pipe = ATTRIBUTES" makes a pipe service of it.
 func proveAgents(t *testing.T, proofs []proof) {
 	s := configure(t, setting{accounts: 1, mynetworks: strangersOnly})
 	s.writeCertificates()
@@ -252,18 +252,20 @@ func proveAgents(t *testing.T, proofs []proof) {
 		probes[number] = one
 		host := "a" + strings.ReplaceAll(place, ".", "-") + ".lmtp.test"
 		fill := strings.NewReplacer("DIR", s.dir, "HOST", host, "PORT", port)
-		nexthop := "inet:HOST:PORT"
+		nexthop, command, arguments := "inet:HOST:PORT", "lmtp", ""
 		var options strings.Builder
 		for line := range strings.Lines(p.with + "\n" + p.line(value)) {
 			line = strings.TrimSpace(line)
 			if other, is := strings.CutPrefix(line, "!nexthop = "); is {
 				nexthop = other
+			} else if attributes, is := strings.CutPrefix(line, "!pipe = "); is {
+				command, arguments = "pipe", "  "+attributes+"\n"
 			} else if line != "" {
 				fmt.Fprintf(&options, "  -o { %s }\n", fill.Replace(line))
 			}
 		}
 		fmt.Fprintf(&master, "%s inet n - n - - smtpd\n  -o syslog_name=%s\n  -o relay_domains=far.test\n  -o { transport_maps = inline:{far.test=%s:%s} }\n", one.smtp, one.program, one.program, fill.Replace(nexthop))
-		fmt.Fprintf(&master, "%s unix - - n - - lmtp\n%s", one.program, options.String())
+		fmt.Fprintf(&master, "%s unix - n n - - %s\n%s%s", one.program, command, options.String(), arguments)
 	})
 	s.write("master.cf", master.String())
 	s.begin(nameServer(t))

@@ -42,13 +42,15 @@ func verifyProofs() []proof {
 		gone      = "\ntransport_maps = inline:{gone.test=error:gone}\nrelay_domains = gone.test"
 		broken    = "smtpd_sender_restrictions = reject_unknown_sender_domain, reject"
 	)
+	const relayed = "\nrelay_domains = relay.test"
+	far := rcpt("a@good.test", "x@relay.test")
 	ours, lost := rcpt("a@good.test", "USER"), rcpt("a@good.test", "x@gone.test")
 	lostSender, brokenSender := rcpt("a@gone.test", "USER"), rcpt("a@x.broken.test", "USER")
 	return []proof{
-		{"unverified_recipient_defer_code", "450", "441", recipient, ours, "\n450 4.1.1", "\n441 4.1.1"},
+		{"unverified_recipient_defer_code", "450", "441", recipient + relayed, far, "\n450 4.1.1", "\n441 4.1.1"},
 		{"unverified_recipient_reject_code", "450", "541", recipient + gone, lost, "\n450 4.1.1", "\n541 5.1.1"},
 		{"unverified_recipient_reject_reason", unset, "it is gone for good", recipient + gone, lost, "undeliverable address: gone", "rejected: it is gone for good"},
-		{"unverified_recipient_tempfail_action", "defer_if_permit", "defer", recipient + ", reject", ours, "\n554 5.7.1", "\n450 4.1.1"},
+		{"unverified_recipient_tempfail_action", "defer_if_permit", "defer", recipient + ", reject" + relayed, far, "\n554 5.7.1", "\n450 4.1.1"},
 		{"unverified_sender_defer_code", "450", "441", sender, ours, "\n450 4.1.7", "\n441 4.1.7"},
 		{"unverified_sender_reject_code", "450", "541", sender + gone, lostSender, "\n450 4.1.7", "\n541 5.1.7"},
 		{"unverified_sender_reject_reason", unset, "it is gone for good", sender + gone, lostSender, "undeliverable address: gone", "rejected: it is gone for good"},

@@ -28,6 +28,7 @@ func systemProofs() []proof {
 		{"mynetworks_style", "host", "class", "!mynetworks", rcpt("", "x@elsewhere.test"), "\n554 5.7.1", "\n250 2.1.5"},
 		{"compatibility_level", "0", "3.6", "!compatibility_level\n!mydomain\nmydomain = test", rcpt("", "u0@example"), "\n250 2.1.5", "\n554 5.7.1"},
 		{"maillog_file", "/dev/stderr", "DIR/maillog", "", logFile, "no file", "in the file:"},
+		{"postilion_control_socket", "DIR/one", "DIR/two", "", leaving(ours, "one", "two"), "found one", "found two"},
 		{"enable_long_queue_ids", "no", "yes", "", queueID, "short", "long"},
 		{"postilion_log_format", "classic", "json", "", withLog(ours), "postfix/smtpd[", `"program":"postfix/smtpd"`},
 	}

@@ -138,6 +138,7 @@ func postfixGroups() []group {
 		{"agents' encryption", agentEncryptionProofs(), proveAgents},
 		{"systems", systemProofs(), proveSystems},
 		{"files", fileProofs(), proveFiles},
+		{"authority", transportAuthorityProofs(), proveFiles},
 	}
 }
 
@@ -156,6 +157,9 @@ func dovecotGroups() []group {
 		{"more connections", moreConnectionProofs(), proveTogether},
 		{"mail systems", mailSystemProofs(), proveApart},
 		{"listeners", listenerProofs(), proveMailFiles},
+		{"mail authority", mailAuthorityProofs(), proveMailFiles},
+		{"reasons", verboseProofs(), proveApart},
+		{"tokens", tokenProofs(), proveApart},
 	}
 }
 
