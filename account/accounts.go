@@ -84,7 +84,11 @@ type Options struct {
 	CertificateUsername string
 	Hostname            string
 	Expand              Expander
-	Log                 *slog.Logger
+	// Open opens passwd-files for reading; nil: os.Open.
+	Open func(name string) (*os.File, error)
+	// Shadow returns a system user's line of shadow(5), "" for no such user; nil: getent(1), which needs root.
+	Shadow func(ctx context.Context, name string) (string, error)
+	Log    *slog.Logger
 }
 
 // Accounts is Authenticator and Directory over passdb and userdb blocks.

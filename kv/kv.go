@@ -102,6 +102,7 @@ type DB struct {
 	onFatal  func(error)
 	failure  atomic.Pointer[failure]
 	commits  atomic.Int64
+	gather   gather
 	corrupt  atomic.Int64
 	spacesMu sync.Mutex
 	claimed  map[string]bool
@@ -191,6 +192,7 @@ func (db *DB) pebbleOptions(options Options) *pebble.Options {
 		Cache:                       db.cache,
 		MemTableSize:                uint64(options.MemTableSize),
 		MemTableStopWritesThreshold: 3,
+		WALMinSyncInterval:          db.gather.pause,
 		MaxOpenFiles:                512,
 		FormatMajorVersion:          pebble.FormatValueSeparation,
 		Logger:                      (*pebbleLog)(db),

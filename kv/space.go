@@ -72,6 +72,9 @@ func (db *DB) spacePrefix(name string) (byte, error) {
 	return byte(used + 1), batch.Commit()
 }
 
+// Raw is the space with that octet before its keys, whatever its name, for rows that were saved from another database as they were. It is not claimed.
+func (db *DB) Raw(prefix byte) *Space { return &Space{db: db, prefix: prefix} }
+
 // Release gives the space back for another to ask for.
 func (s *Space) Release() {
 	s.db.spacesMu.Lock()

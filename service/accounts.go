@@ -17,7 +17,7 @@ func expandMap(template string, variables map[string]string) (string, error) {
 }
 
 // newAccounts makes the passdbs and userdbs of a view.
-func newAccounts(view *dovecot.View, log *slog.Logger) (*account.Accounts, error) {
+func newAccounts(view *dovecot.View, by *Options, log *slog.Logger) (*account.Accounts, error) {
 	options := account.Options{
 		Mechanisms:          view.List("auth_mechanisms"),
 		UsernameFormat:      view.String("auth_username_format"),
@@ -36,6 +36,8 @@ func newAccounts(view *dovecot.View, log *slog.Logger) (*account.Accounts, error
 		TokenNegativeTTL:    view.Duration("auth_cache_negative_ttl"),
 		Hostname:            first(view.String("auth_gssapi_hostname"), view.String("hostname")),
 		Expand:              expandMap,
+		Open:                by.open,
+		Shadow:              by.shadow(),
 		Log:                 log.With("program", "auth"),
 	}
 	if view.Bool("auth_ssl_username_from_cert") {

@@ -64,8 +64,8 @@ func newInspector(o InspectOptions) *builder {
 		log: o.Log, postfixLog: o.Log, dovecotLog: o.Log, spool: spool.New(spoolDir(o.Getenv)),
 		mailboxSockets: map[string]bool{}, authSockets: map[string]bool{}, resolver: resolve.New(resolve.Options{}),
 	}
-	b.certificates.log = o.Log
-	b.stores = newStores(o.Log, b.remember(), func(error) {})
+	b.certificates.log, b.certificates.openFile = o.Log, b.options.open
+	b.stores = newStores(o.Log, nil, b.remember(), func(error) {})
 	return b
 }
 
@@ -152,6 +152,8 @@ func (t *transport) junction(parameter, value string) Junction {
 		}
 	case deliver.ToError:
 		j.Text = "mail is refused with that text"
+	case deliver.ToRetry:
+		j.Text = "mail is put off with that text"
 	case deliver.ToDiscard:
 		j.Text = "mail is thrown away"
 	case deliver.ToAgent:

@@ -82,7 +82,7 @@ func (t *tables) tableOptions(aliases bool) table.Options {
 		Directory: absoluteDir(t.builder.options.PostfixDir), Aliases: aliases,
 		NoUTF8: !t.builder.postfix.View().Bool("smtputf8_enable"),
 		Warn:   func(text string) { t.builder.postfixLog.Warn(text) },
-		Getenv: t.builder.options.Getenv,
+		Getenv: t.builder.options.Getenv, OpenFile: t.builder.options.open,
 	}
 }
 
@@ -108,7 +108,7 @@ type transport struct {
 // route makes the router, which policy and acceptor need.
 func (t *transport) route() {
 	t.router = route.New(t.view, route.Options{
-		Open: t.tables.get, LocalAddresses: localAddresses(t.view), Known: t.known,
+		Open: t.tables.get, LocalAddresses: ownAddresses(t.view), Known: t.known,
 	})
 	if err := t.router.Broken(); err != nil {
 		t.log.Error(err.Error())
@@ -225,10 +225,15 @@ func (t *transport) network() string {
 	return "tcp"
 }
 
-// localAddresses are inet_interfaces and proxy_interfaces as addresses.
-func localAddresses(view *postfix.View) []netip.Addr {
+// ownAddresses are inet_interfaces and proxy_interfaces as addresses.
+func ownAddresses(view *postfix.View) []netip.Addr {
+	return localAddresses(append(view.List("inet_interfaces"), view.List("proxy_interfaces")...))
+}
+
+// localAddresses are the addresses that the words of inet_interfaces mean.
+func localAddresses(words []string) []netip.Addr {
 	var found []netip.Addr
-	for _, word := range append(view.List("inet_interfaces"), view.List("proxy_interfaces")...) {
+	for _, word := range words {
 		switch word {
 		case "all":
 			found = append(found, interfaceAddresses(false)...)
@@ -313,6 +318,9 @@ func (t *transport) hop(transport, nexthop string) (deliver.Hop, deliver.Agent) 
 	case "local":
 		return deliver.ToLocal, nil
 	case "error":
+		if service.Name == "retry" {
+			return deliver.ToRetry, nil
+		}
 		return deliver.ToError, nil
 	case "discard":
 		return deliver.ToDiscard, nil
@@ -448,7 +456,7 @@ func (t *transport) footerMap() func(reply string) (string, bool) {
 // localRewriteClients is local_header_rewrite_clients, of which the address tests and logins are understood.
 func (t *transport) localRewriteClients() func(session *policy.Session) bool {
 	words := t.view.List("local_header_rewrite_clients")
-	ours := localAddresses(t.view)
+	ours := ownAddresses(t.view)
 	networks := t.hosts("mynetworks")
 	return func(s *policy.Session) bool {
 		for _, word := range words {

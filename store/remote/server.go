@@ -23,20 +23,8 @@ func Serve(ctx context.Context, conn net.Conn, s store.Store) error {
 // Serve serves s to the peer of conn until the connection ends, which is nil, the peer breaks the protocol, or ctx is done. When it returns, conn is
 // closed, every call has ended and everything the peer had open is closed; s is not.
 func (v *Server) Serve(ctx context.Context, conn net.Conn, s store.Store) error {
-	n := session{server: *v, store: s, spool: spool.New(v.SpoolDir), handles: map[uint64]*handle{}}
-	if n.server.HandshakeTimeout == 0 {
-		n.server.HandshakeTimeout = Options{}.withDefaults().HandshakeTimeout
-	}
-	if n.server.WriteTimeout == 0 {
-		n.server.WriteTimeout = Options{}.withDefaults().Timeout
-	}
-	if n.server.Log == nil {
-		n.server.Log = slog.New(slog.DiscardHandler)
-	}
-	n.views.init()
-	n.link = newLink(conn, true, n.server.WriteTimeout)
 	ctx, cancel := context.WithCancel(ctx)
-	n.ctx = ctx
+	n := v.session(ctx, conn, s)
 	stop := context.AfterFunc(ctx, func() { n.link.fail(context.Cause(ctx)) })
 	var writer sync.WaitGroup
 	writer.Go(n.link.write)
@@ -52,6 +40,22 @@ func (v *Server) Serve(ctx context.Context, conn net.Conn, s store.Store) error 
 		return nil
 	}
 	return fmt.Errorf("serving mail to another process: %w", err)
+}
+
+func (v *Server) session(ctx context.Context, conn net.Conn, s store.Store) *session {
+	n := &session{server: *v, store: s, spool: spool.New(v.SpoolDir), ctx: ctx, handles: map[uint64]*handle{}}
+	if n.server.HandshakeTimeout == 0 {
+		n.server.HandshakeTimeout = Options{}.withDefaults().HandshakeTimeout
+	}
+	if n.server.WriteTimeout == 0 {
+		n.server.WriteTimeout = Options{}.withDefaults().Timeout
+	}
+	if n.server.Log == nil {
+		n.server.Log = slog.New(slog.DiscardHandler)
+	}
+	n.views.init()
+	n.link = newLink(conn, true, n.server.WriteTimeout)
+	return n
 }
 
 // session is one connection at the server.
@@ -185,8 +189,8 @@ func (n *session) attempt(r *request) (err error) {
 		}
 	}()
 	op := operation(r.in.octet())
-	if serve := n.serving(op); serve != nil {
-		err = serve(r)
+	if serve := serving(op); serve != nil {
+		err = serve(n, r)
 	} else if err = r.in.err; err == nil {
 		err = malformed("operation %d", op)
 	}
@@ -197,56 +201,56 @@ func (n *session) attempt(r *request) (err error) {
 }
 
 // serving returns what serves an operation, nil for one that there is not.
-func (n *session) serving(op operation) func(r *request) error {
+func serving(op operation) func(n *session, r *request) error {
 	switch op {
 	case opOpen:
-		return n.open
+		return (*session).open
 	case opDeliver:
-		return n.deliver
+		return (*session).deliver
 	case opAccounts:
-		return n.accounts
+		return (*session).accounts
 	case opList:
-		return n.list
+		return (*session).list
 	case opSubscriptions:
-		return n.subscriptions
+		return (*session).subscriptions
 	case opSubscribe:
-		return n.subscribe
+		return (*session).subscribe
 	case opCreate:
-		return n.create
+		return (*session).create
 	case opDelete:
-		return n.delete
+		return (*session).delete
 	case opRename:
-		return n.rename
+		return (*session).rename
 	case opStatus:
-		return n.status
+		return (*session).status
 	case opMailbox:
-		return n.mailbox
+		return (*session).mailbox
 	case opQuota:
-		return n.quota
+		return (*session).quota
 	case opView:
-		return n.view
+		return (*session).view
 	case opExpungedSince:
-		return n.expungedSince
+		return (*session).expungedSince
 	case opBody:
-		return n.body
+		return (*session).body
 	case opRead:
-		return n.read
+		return (*session).read
 	case opStructure:
-		return n.structure
+		return (*session).structure
 	case opAppend:
-		return n.append
+		return (*session).append
 	case opCopy:
-		return func(r *request) error { return n.transfer(r, store.Mailbox.Copy) }
+		return (*session).copy
 	case opMove:
-		return func(r *request) error { return n.transfer(r, store.Mailbox.Move) }
+		return (*session).move
 	case opSetFlags:
-		return n.setFlags
+		return (*session).setFlags
 	case opExpunge:
-		return n.expunge
+		return (*session).expunge
 	case opTakeRecent:
-		return n.takeRecent
+		return (*session).takeRecent
 	case opWatch:
-		return n.watch
+		return (*session).watch
 	}
 	return nil
 }

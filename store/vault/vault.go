@@ -44,7 +44,7 @@ const (
 	DefaultMaxKeywords        = 1000
 	DefaultExpungesKept       = 512
 	// idleAccounts is how many accounts that nobody uses are kept in memory, without their entries.
-	idleAccounts = 1024
+	idleAccounts = 16384
 )
 
 // Options tell how to open a store. The zero value is fit for use.
