@@ -35,6 +35,9 @@ type exchange struct {
 	user     *User
 }
 
+// Name is the user name that the exchange is about, "" while it is not known. Logs tell it.
+func (e *exchange) Name() string { return e.attempt.name }
+
 // Next implements Exchange.
 func (e *exchange) Next(ctx context.Context, response []byte) ([]byte, *User, error) {
 	if !e.started {

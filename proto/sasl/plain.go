@@ -14,7 +14,7 @@ type plain struct {
 }
 
 func (m *plain) Next(response []byte) ([]byte, bool, error) {
-	if response == nil && !m.asked {
+	if len(response) == 0 && !m.asked {
 		m.asked = true
 		return []byte{}, false, nil
 	}
@@ -35,7 +35,8 @@ type login struct {
 }
 
 func (m *login) Next(response []byte) ([]byte, bool, error) {
-	if response == nil && m.step == 0 {
+	// An empty response is none: Exim's dovecot authenticator sends one when its client sent nothing.
+	if len(response) == 0 && m.step == 0 {
 		m.step = 1
 		return []byte("Username:"), false, nil
 	}
@@ -95,7 +96,7 @@ func (m *bearer) Next(response []byte) ([]byte, bool, error) {
 	if m.failed != nil {
 		return nil, false, m.failed
 	}
-	if response == nil && !m.asked {
+	if len(response) == 0 && !m.asked {
 		m.asked = true
 		return []byte{}, false, nil
 	}

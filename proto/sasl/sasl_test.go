@@ -247,3 +247,20 @@ func FuzzServers(f *testing.F) {
 		}
 	})
 }
+
+// TestEmptyFirstResponse: an empty response in the first place is none, as Exim's dovecot authenticator has it.
+func TestEmptyFirstResponse(t *testing.T) {
+	for mechanism, want := range map[string]string{"PLAIN": "", "LOGIN": "Username:", "OAUTHBEARER": "", "XOAUTH2": ""} {
+		server := New(mechanism, nil, Options{})
+		challenge, done, err := server.Next([]byte{})
+		if string(challenge) != want || done || err != nil {
+			t.Errorf("%s: %q, %v, %v", mechanism, challenge, done, err)
+		}
+		if mechanism == "LOGIN" {
+			continue
+		}
+		if _, _, err := server.Next([]byte{}); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%s: a second empty response: %v", mechanism, err)
+		}
+	}
+}

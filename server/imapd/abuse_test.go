@@ -80,14 +80,10 @@ func TestAbuseLiterals(t *testing.T) {
 				t.Errorf("APPEND {%s}: %q", size, line)
 			}
 		}
-		// Many small ones, none of which is ever complete.
-		for range 200 {
-			p.write("a APPEND INBOX {1000000}\r\n")
-			if line := p.line(); !strings.HasPrefix(line, "+") {
-				return
-			}
+		// One that is never complete.
+		p.write("a APPEND INBOX {1000000}\r\n")
+		if line := p.line(); strings.HasPrefix(line, "+") {
 			p.write(strings.Repeat("x", 1000))
-			return
 		}
 	})
 }

@@ -78,11 +78,12 @@ func (s *session) login(ctx context.Context, cmd *imap.Command) {
 		return
 	}
 	if s.opt.DisablePlaintextAuth && !s.Client.Secured {
+		s.Failed(account.ErrPlaintext)
 		s.plaintextRefused(cmd)
 		return
 	}
 	name, password := string(cmd.Args[0].Text), string(cmd.Args[1].Text)
-	s.Method = "PLAIN"
+	s.Method, s.Name = "PLAIN", name
 	user, err := s.opt.Auth.Password(s.Waiting(), s.Client, name, password)
 	s.proved(ctx, cmd, user, err)
 }
@@ -155,6 +156,7 @@ func (s *session) proved(ctx context.Context, cmd *imap.Command, user *account.U
 		s.enter(ctx, cmd, user)
 		return
 	}
+	s.Failed(err)
 	var reason interface{ Reason() string }
 	switch {
 	case errors.Is(err, account.ErrPlaintext):
@@ -173,7 +175,6 @@ func (s *session) proved(ctx context.Context, cmd *imap.Command, user *account.U
 		s.Log.Error("authentication: " + err.Error())
 		s.tagged(cmd, "NO [UNAVAILABLE] Temporary authentication failure.")
 	}
-	s.Attempts++
 }
 
 // enter opens the user's mail and changes over to the commands of a user.

@@ -342,7 +342,7 @@ func TestLogLines(t *testing.T) {
 	for _, want := range []string{
 		`msg="Login: user=<alice>, method=PLAIN, rip=127.0.0.1, lip=127.0.0.1, mpid=`, ", secured, session=<", "program=imap-login", "program=imap user=alice session=",
 		`msg="Disconnected: Logged out in=`, "deleted=0 expunged=0 trashed=0 hdr_count=0 hdr_bytes=0 body_count=0 body_bytes=0",
-		`msg="Disconnected: Connection closed (auth failed, 1 attempts in 0 secs): user=<>, method=PLAIN, rip=127.0.0.1, lip=127.0.0.1, secured, session=<`,
+		`msg="Disconnected: Connection closed (auth failed, 1 attempts in 0 secs): user=<alice>, method=PLAIN, rip=127.0.0.1, lip=127.0.0.1, secured, session=<`,
 	} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("no %s in the log:\n%s", want, log)

@@ -7,7 +7,6 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -67,7 +66,9 @@ type Conn struct {
 	// Name is the user name that was tried last, Method the mechanism, Attempts how often a login failed; User is set by Enter.
 	Name, Method string
 	Attempts     int
-	User         *account.User
+	// failure is the last failed attempt's error, for the log.
+	failure error
+	User    *account.User
 	// Out is the output that is not sent yet.
 	Out []byte
 	// Received and Sent count octets of the protocol.
@@ -343,6 +344,9 @@ func (c *Conn) hangUp() {
 func (c *Conn) Exchange(steps account.Exchange, response []byte, ask func(challenge []byte) ([]byte, bool)) (user *account.User, over bool, err error) {
 	for {
 		challenge, user, err := steps.Next(c.waiting, response)
+		if named, ok := steps.(interface{ Name() string }); ok {
+			c.Name = named.Name()
+		}
 		if err != nil || user != nil && challenge == nil {
 			return user, false, err
 		}
@@ -355,6 +359,3 @@ func (c *Conn) Exchange(steps account.Exchange, response []byte, ask func(challe
 		}
 	}
 }
-
-// Secs is how long the connection has been there.
-func (c *Conn) secs() string { return fmt.Sprintf("%d secs", int(time.Since(c.Began).Seconds())) }

@@ -1,9 +1,13 @@
 package login
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
+	"time"
+
+	"postilion/account"
 )
 
 // maxLogged is how much of a name that a client gave is logged.
@@ -62,9 +66,29 @@ func (c *Conn) logStranger() {
 		c.Log.Info("Disconnected: " + c.Reason + ": " + c.Peer())
 		return
 	}
-	attempts := "no auth attempts"
-	if c.Attempts > 0 {
-		attempts = fmt.Sprintf("auth failed, %d attempts", c.Attempts)
+	c.Log.Info("Disconnected: " + c.Reason + " (" + c.whyNoLogin() + "): " + c.Peer())
+}
+
+// Failed notes a failed attempt to log in.
+func (c *Conn) Failed(err error) {
+	c.Attempts++
+	c.failure = err
+}
+
+// whyNoLogin is what Dovecot's login process says of a client that never logged in.
+func (c *Conn) whyNoLogin() string {
+	secs := fmt.Sprintf("%d secs", int(time.Since(c.Began).Seconds()))
+	switch {
+	case c.Attempts == 0:
+		return "no auth attempts in " + secs
+	case errors.Is(c.failure, account.ErrUnavailable):
+		return "auth service reported temporary failure"
+	case errors.Is(c.failure, account.ErrDenied):
+		return "user disabled"
+	case errors.Is(c.failure, account.ErrPlaintext):
+		return "tried to use disallowed plaintext auth"
+	case errors.Is(c.failure, account.ErrMechanism):
+		return "tried to use unsupported auth mechanism"
 	}
-	c.Log.Info("Disconnected: " + c.Reason + " (" + attempts + " in " + c.secs() + "): " + c.Peer())
+	return fmt.Sprintf("auth failed, %d attempts in %s", c.Attempts, secs)
 }

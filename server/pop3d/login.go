@@ -129,7 +129,7 @@ const plaintextText = "[AUTH] Plaintext authentication disallowed on non-secure 
 
 func (s *session) userCommand(_ context.Context, cmd *pop3.Command) {
 	if s.plaintextRefused() {
-		s.Attempts++
+		s.Failed(account.ErrPlaintext)
 		s.fail(plaintextText)
 		return
 	}
@@ -141,7 +141,7 @@ func (s *session) userCommand(_ context.Context, cmd *pop3.Command) {
 func (s *session) pass(ctx context.Context, cmd *pop3.Command) {
 	switch {
 	case s.plaintextRefused():
-		s.Attempts++
+		s.Failed(account.ErrPlaintext)
 		s.fail(plaintextText)
 		return
 	case s.given == "":
@@ -246,7 +246,7 @@ func (s *session) proved(ctx context.Context, user *account.User, err error) {
 		s.enter(ctx, user)
 		return
 	}
-	s.Attempts++
+	s.Failed(err)
 	var reason interface{ Reason() string }
 	switch {
 	case errors.Is(err, account.ErrPlaintext) && s.Method == "PLAIN" && s.given != "":
