@@ -175,7 +175,9 @@ func (s *Server) take(ctx context.Context, built *builder) error {
 		}
 		g.handles = append(g.handles, handle)
 		g.accepting.Add(1)
-		g.running.Go(func() { s.serve(running, &e, &lingering{Handle: handle, ctx: running, generation: g, server: s, endpoint: &e}) })
+		g.running.Go(func() {
+			s.serve(running, &e, &lingering{Handle: handle, ctx: running, generation: g, server: s, endpoint: &e})
+		})
 	}
 	if s.current != nil {
 		for _, handle := range s.current.handles {
