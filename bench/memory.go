@@ -15,10 +15,12 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"postilion/service"
 )
 
-// settle is how long a server is left alone before its memory is read.
-const settle = 3 * time.Second
+// settle is how long a server is left alone before its memory is read: until it has noticed twice that there is nothing to do.
+const settle = 2*service.TidyEvery + 2*time.Second
 
 // memory is that of a process tree, in KiB.
 type memory struct {
@@ -153,12 +155,7 @@ func (l *lab) idle(ctx context.Context, r *report) error {
 
 // idleSessions logs sessions in and returns what each added to the server, in KiB of PSS. meanwhile, when not nil, is called while they are open.
 func (l *lab) idleSessions(ctx context.Context, s *server, kind idleKind, sessions int, meanwhile func() error) (each float64, err error) {
-	address := net.JoinHostPort("127.0.0.1", s.facts[kind.port])
-	first, err := login(ctx, address, kind, sessions)
-	if err != nil {
-		return 0, fmt.Errorf("%s, first session: %w", s.name, err)
-	}
-	if err := first.Close(); err != nil {
+	if err := visit(ctx, s, kind, sessions); err != nil {
 		return 0, err
 	}
 	time.Sleep(settle)
@@ -173,7 +170,7 @@ func (l *lab) idleSessions(ctx context.Context, s *server, kind idleKind, sessio
 		}
 	}()
 	for i := range sessions {
-		c, err := login(ctx, address, kind, i)
+		c, err := login(ctx, s, kind, i)
 		if err != nil {
 			return 0, fmt.Errorf("%s, session %d: %w", s.name, i, err)
 		}
@@ -187,10 +184,19 @@ func (l *lab) idleSessions(ctx context.Context, s *server, kind idleKind, sessio
 	return (after.pss - before.pss) / float64(sessions), err
 }
 
+// visit logs in and out once.
+func visit(ctx context.Context, s *server, kind idleKind, user int) error {
+	c, err := login(ctx, s, kind, user)
+	if err != nil {
+		return fmt.Errorf("%s, first session: %w", s.name, err)
+	}
+	return c.Close()
+}
+
 // login opens a session as the user of that number, counted from 0 in the order in which smtp-source numbers its recipients, and leaves it idle.
-func login(ctx context.Context, address string, kind idleKind, user int) (net.Conn, error) {
+func login(ctx context.Context, s *server, kind idleKind, user int) (net.Conn, error) {
 	dialer := net.Dialer{Timeout: 30 * time.Second}
-	c, err := dialer.DialContext(ctx, "tcp", address)
+	c, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", s.facts[kind.port]))
 	if err != nil {
 		return nil, err
 	}
@@ -277,7 +283,7 @@ func (l *lab) start(ctx context.Context, r *report) error {
 	}
 	const peers = "Dovecot + Postfix"
 	r.state("exec until ready, 20 starts", "ms", ready, "", nil, atMost(100).in(" ms"))
-	r.state("idle server", "MiB (RSS)", rss, peers, []float64{(theirs.rss + also.rss) / 1024}, atMost(50).in(" MiB"))
+	r.state("idle server", "MiB (RSS, shared pages counted in each process)", rss, peers, []float64{(theirs.rss + also.rss) / 1024}, bound{})
 	r.state("idle server", "MiB (PSS)", pss, peers, []float64{(theirs.pss + also.pss) / 1024}, atMost(50).in(" MiB"))
 	return l.endAll(postfix, dovecot)
 }

@@ -51,10 +51,14 @@ func serveProfiled(ctx context.Context, dir string) (err error) {
 	}
 	count := make(chan os.Signal, 1)
 	signal.Notify(count, syscall.SIGUSR1)
+	tidy := time.NewTicker(service.TidyEvery)
+	defer tidy.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-tidy.C:
+			server.Tidy()
 		case err := <-server.Fatal():
 			return err
 		case <-count:

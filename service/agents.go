@@ -4,11 +4,16 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"os"
+	"os/user"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 
 	"postilion/config/postfix"
 	"postilion/mta/deliver"
+	"postilion/service/child"
 )
 
 // agents are the delivery agents of master.cf's services, each made once.
@@ -25,8 +30,15 @@ func (b *builder) agent(service *postfix.Service) deliver.Agent {
 		return made
 	}
 	var made deliver.Agent
-	if service.Command == "lmtp" {
+	switch service.Command {
+	case "lmtp":
 		made = b.lmtpAgent(service)
+	case "pipe":
+		if pipe, err := b.pipeAgent(service); err != nil {
+			b.postfixLog.Error(fmt.Sprintf("%s: %v: mail for it is put off", service.Pos, err))
+		} else {
+			made = pipe
+		}
 	}
 	if b.agents.made == nil {
 		b.agents.made = map[*postfix.Service]deliver.Agent{}
@@ -86,6 +98,55 @@ func (b *builder) lmtpAgent(service *postfix.Service) *deliver.LMTP {
 		options.Password = b.passwords(view)
 	}
 	return deliver.NewLMTP(options)
+}
+
+// pipeAgent makes what pipe(8) is for a service of master.cf.
+func (b *builder) pipeAgent(service *postfix.Service) (*deliver.Pipe, error) {
+	view := service.View()
+	return deliver.NewPipe(deliver.PipeOptions{
+		Service: service.Name, Program: view.String("syslog_name") + "/" + service.Command, Log: b.postfixLog, Attributes: service.Args,
+		QueueDirectory: view.String("queue_directory"), Environment: deliver.Environment(view.List("export_environment"), b.getenv),
+		Delimiter: view.String("recipient_delimiter"), TimeLimit: view.Duration(service.Name + "_time_limit"), Processes: processLimit(service, view),
+		Identity: b.identity,
+	})
+}
+
+func (b *builder) getenv(name string) string {
+	if b.options.Getenv == nil {
+		return ""
+	}
+	return b.options.Getenv(name)
+}
+
+// identity is whom a command of a user runs as. Only a process of root can become somebody else.
+func (b *builder) identity(name, group string) (*syscall.Credential, error) {
+	id, err := child.Lookup(name)
+	if err != nil {
+		return nil, fmt.Errorf("user=%s: %w", name, err)
+	}
+	gid := id.GID
+	if group != "" {
+		found, err := user.LookupGroup(group)
+		if err != nil {
+			return nil, fmt.Errorf("user=%s:%s: %w", name, group, err)
+		}
+		if gid, err = strconv.Atoi(found.Gid); err != nil {
+			return nil, fmt.Errorf("user=%s:%s: %w", name, group, err)
+		}
+	}
+	switch {
+	case id.UID == 0 || gid == 0:
+		return nil, fmt.Errorf("user=%s has root privileges", name)
+	case os.Geteuid() == id.UID && os.Getegid() == gid:
+		return nil, nil
+	case os.Geteuid() != 0:
+		return nil, fmt.Errorf("user=%s: commands run as the server's own user only, unless it works as root in one process (postilion_single_process = yes)", name)
+	}
+	credential := &syscall.Credential{Uid: uint32(id.UID), Gid: uint32(gid)}
+	for _, g := range id.Groups {
+		credential.Groups = append(credential.Groups, uint32(g))
+	}
+	return credential, nil
 }
 
 // processLimit is the service's process limit; 0 is none.

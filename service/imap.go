@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"strings"
 
@@ -20,6 +21,7 @@ func fileMode(mode int) fs.FileMode { return fs.FileMode(mode) & fs.ModePerm }
 type imapMail struct {
 	locations *locations
 	view      *dovecot.View
+	log       *slog.Logger
 }
 
 // Open implements imapd.Mail.
@@ -112,6 +114,7 @@ func (m *imapMail) namespace(ctx context.Context, u *account.User, s *dovecot.Se
 		}
 		ns.Mailboxes = append(ns.Mailboxes, setting)
 	}
+	ns.Account = withExpiry(mail, s, m.log)
 	return ns, true, nil
 }
 
@@ -128,7 +131,7 @@ func (b *builder) imapEndpoints() error {
 	}
 	workarounds := view.List("imap_client_workarounds")
 	options := imapd.Options{
-		Options: common, Auth: b.accounts, Mail: &imapMail{locations: locations, view: view}, Spool: b.spool,
+		Options: common, Auth: b.accounts, Mail: &imapMail{locations: locations, view: view, log: b.dovecotLog}, Spool: b.spool,
 		Greeting: view.String("login_greeting"), Capability: view.String("imap_capability"),
 		DisablePlaintextAuth: view.Bool("disable_plaintext_auth") || view.String("ssl") == "required",
 		IDLog:                view.List("imap_id_log"),
@@ -138,12 +141,25 @@ func (b *builder) imapEndpoints() error {
 		DelayNewMail: hasWord(workarounds, "delay-newmail"), TBExtraMailboxSep: hasWord(workarounds, "tb-extra-mailbox-sep"),
 		TBLSubFlags: hasWord(workarounds, "tb-lsub-flags"),
 		IMAP4rev2:   view.Bool("postilion_imap4rev2"), UTF8Accept: view.Bool("postilion_imap4rev2"), MailboxID: view.Bool("postilion_imap_objectid"),
+		SpecialUse:       hasSpecialUse(view),
 		CreateSpecialUse: view.Bool("postilion_imap_create_special_use"),
 	}
 	if root, ok := view.Plugin("quota"); ok && hasWord(view.List("mail_plugins"), "imap_quota") {
 		options.QuotaRoot = quotaRootName(root)
 	}
 	return b.loginEndpoints(view, "imap", common.TLS != nil, imapd.New(options).Gate)
+}
+
+// hasSpecialUse tells whether some mailbox section names a special use.
+func hasSpecialUse(view *dovecot.View) bool {
+	for _, ns := range view.Sections("namespace") {
+		for _, box := range ns.Sections("mailbox") {
+			if box.String("special_use") != "" {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // quotaRootName is NAME in quota = DRIVER:NAME:PARAMETERS; without a name the root has an empty one.

@@ -152,6 +152,8 @@ func (t *transport) junction(parameter, value string) Junction {
 		}
 	case deliver.ToError:
 		j.Text = "mail is refused with that text"
+	case deliver.ToRetry:
+		j.Text = "mail is put off with that text"
 	case deliver.ToDiscard:
 		j.Text = "mail is thrown away"
 	case deliver.ToAgent:

@@ -13,6 +13,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -23,7 +24,7 @@ import (
 // issued are files by name: an authority, certificates that it signed, and their keys.
 type issued map[string][]byte
 
-// certificateFiles are made once: authority.pem; rsa, ecdsa and other for servers; client and u0, whose common name is that account's.
+// certificateFiles are made once: authority.pem; rsa, ecdsa, other and lmtp (for all names below lmtp.test) for servers; client and u0, whose common name is that account's.
 var certificateFiles = sync.OnceValues(func() (issued, error) {
 	files := issued{}
 	authorityKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -37,7 +38,7 @@ var certificateFiles = sync.OnceValues(func() (issued, error) {
 		return nil, err
 	}
 	files["authority.pem"] = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: root})
-	for i, name := range []string{"rsa", "ecdsa", "other", "client", "u0"} {
+	for i, name := range []string{"rsa", "ecdsa", "other", "client", "u0", "lmtp"} {
 		var key crypto.Signer
 		if name == "rsa" {
 			key, err = rsa.GenerateKey(rand.Reader, 2048)
@@ -50,6 +51,9 @@ var certificateFiles = sync.OnceValues(func() (issued, error) {
 		leaf := certificateFor(name+".test", int64(i+2))
 		if name == "u0" {
 			leaf.Subject.CommonName, leaf.EmailAddresses = user(0), []string{user(1)}
+		}
+		if name == "lmtp" {
+			leaf.DNSNames = []string{"*.lmtp.test"}
 		}
 		der, err := x509.CreateCertificate(rand.Reader, leaf, authority, key.Public(), authorityKey)
 		if err != nil {
@@ -87,6 +91,10 @@ func (s *system) writeCertificates() {
 	for name, text := range files {
 		s.write(filepath.Join("tls", name), string(text))
 	}
+	if err := os.Mkdir(filepath.Join(s.dir, "authorities"), 0o755); err != nil {
+		s.t.Fatal(err)
+	}
+	s.write("authorities/authority.pem", string(files["authority.pem"]))
 }
 
 // clientCertificate is the one of that name.

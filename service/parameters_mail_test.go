@@ -1,8 +1,11 @@
 package service_test
 
 import (
+	"errors"
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -154,6 +157,7 @@ func mailSystemProofs() []proof {
 		return p.logged("Login: ")
 	}
 	same := []string{"X-UIDL: same\n\nx", "X-UIDL: same\n\ny"}
+	proxied := "service imap-login {\n  inet_listener proxied {\n    address = 127.0.0.9\n    port = IMAPPORT\n    haproxy = yes\n  }\n}\n"
 	other := "namespace other {\n  prefix = Other/\n  separator = /\n  location = vault:DIR/other\n  @@\n}"
 	return []proof{
 		{"recipient_delimiter", "+", "-", "", delimited, "\n550 5.1.1", "\n250 2.1.5"},
@@ -164,6 +168,10 @@ func mailSystemProofs() []proof {
 		{"info_log_path", unset, "DIR/maillog", "", logFile, "no file", "in the file:"},
 		{"postilion_log_format", "classic", "json", "", logged, "imap-login: Info: Login: ", `"program":"imap-login"`},
 		{"hostname", "one.test", "two.test", "", func(p *probe) string { return p.deliver(p.user, "x: y\n\nx") }, "220 one.test", "220 two.test"},
+		{"service.service_count", "0", "1", "service imap-login {\n  client_limit = 2\n  @@\n}", crowdedMail("imap"), "still there", "gone"},
+		{"inet_listener.haproxy", "no", "yes", strings.Replace(proxied, "haproxy = yes", "@@", 1) + "haproxy_trusted_networks = 127.0.0.0/8\nhaproxy_timeout = 100 s\n", behindProxy(""), "* OK ", "(nothing)"},
+		{"haproxy_trusted_networks", "192.0.2.0/24", "127.0.0.0/8", proxied, behindProxy("PROXY TCP4 192.0.2.7 192.0.2.1 4711 143\r\n"), "(closed)", "* OK "},
+		{"haproxy_timeout", "100 s", "1 s", proxied + "haproxy_trusted_networks = 127.0.0.0/8\n", behindProxy(""), "(nothing)", "(closed)"},
 		{"auth_mechanisms", "plain", "plain cram-md5", "", imapSession("CAPABILITY"), "", "AUTH=CRAM-MD5"},
 		{"namespace.separator", "/", ".", "!namespace inbox\nnamespace inbox {\n  inbox = yes\n  @@\n}", imapSession("LOGIN", "NAMESPACE"), `(("" "/"))`, `(("" "."))`},
 		{"namespace.prefix", unset, "Mail/", "namespace inbox {\n  @@\n}", imapSession("LOGIN", "NAMESPACE"), `(("" "/"))`, `(("Mail/" "/"))`},
@@ -178,6 +186,30 @@ func mailSystemProofs() []proof {
 	}
 }
 
+// behindProxy connects to the listener for proxies, says what a proxy says, and waits for a while for what comes.
+func behindProxy(words string) func(p *probe) string {
+	return func(p *probe) string {
+		conn, err := net.DialTimeout("tcp4", net.JoinHostPort("127.0.0.9", strconv.Itoa(p.s.ports["imap"])), patience)
+		if err != nil {
+			return err.Error()
+		}
+		defer conn.Close()
+		if err := conn.SetDeadline(time.Now().Add(patient)); err != nil {
+			p.t.Error(err)
+		}
+		w := newWire(p.t, conn)
+		_ = w.send(words)
+		line, err := w.line()
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return "(nothing)"
+		case err != nil:
+			return "(closed)"
+		}
+		return line
+	}
+}
+
 // connectionProofs and moreConnectionProofs are the limits of connections, which multiply each other.
 func connectionProofs() []proof {
 	return []proof{
@@ -188,8 +220,8 @@ func connectionProofs() []proof {
 
 func moreConnectionProofs() []proof {
 	return []proof{
-		{"default_process_limit", "100", "1", "service imap-login {\n  client_limit = 2\n}", crowdedMail("imap"), "still there", "gone"},
-		{"service.process_limit", "100", "1", "service pop3-login {\n  client_limit = 2\n  @@\n}", crowdedMail("pop3"), "still there", "gone"},
+		{"default_process_limit", "100", "1", "service imap-login {\n  client_limit = 2\n  service_count = 0\n}", crowdedMail("imap"), "still there", "gone"},
+		{"service.process_limit", "100", "1", "service pop3-login {\n  client_limit = 2\n  service_count = 0\n  @@\n}", crowdedMail("pop3"), "still there", "gone"},
 	}
 }
 
@@ -239,7 +271,6 @@ func listenerProofs() []proof {
 		{"inet_listener.address", "127.0.0.4", "127.0.0.5", listener, mailEndpoints, "127.0.0.4:4001", "127.0.0.5:4001"},
 		{"inet_listener.port", "4002", "4003", strings.ReplaceAll(listener, "port = 4001", ""), mailEndpoints, "127.0.0.1:4002", "127.0.0.1:4003"},
 		{"inet_listener.ssl", "no", "yes", listener, mailEndpoints, "imap 127.0.0.1:4001", "imaps 127.0.0.1:4001"},
-		{"inet_listener.haproxy", "no", "yes", listener, mailEndpoints, "127.0.0.1:4001", ""},
 		{"unix_listener.mode", "0600", "0660", socket, mailEndpoints, "DIR/run/more (no TLS) mode=600", "DIR/run/more (no TLS) mode=660"},
 		{"unix_listener.user", "1", "2", socket, mailEndpoints, "run/more (no TLS) mode=600 uid=1 ", "run/more (no TLS) mode=600 uid=2 "},
 		{"unix_listener.group", "1", "2", socket, mailEndpoints, "gid=1\n", "gid=2\n"},

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -54,6 +55,7 @@ func configureMailboxes(t *testing.T, accounts int, lines string) *system {
 	if err != nil {
 		t.Fatal(err)
 	}
+	lines = strings.ReplaceAll(lines, "IMAPPORT", strconv.Itoa(s.ports["imap"]))
 	s.write("dovecot.conf", s.fill(changed(withoutBlocks(string(mail), lines), lines)))
 	return s
 }

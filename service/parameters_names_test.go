@@ -60,6 +60,14 @@ func answerTo(q *dns.Msg, records []dns.RR) *dns.Msg {
 		return response
 	}
 	exists := false
+	// The peers' names tell their addresses.
+	if numbers, below := strings.CutSuffix(asked.Name, ".lmtp.test."); below {
+		exists = true
+		address := net.ParseIP("127.20." + strings.ReplaceAll(strings.TrimPrefix(numbers, "a"), "-", "."))
+		if asked.Qtype == dns.TypeA && address != nil {
+			response.Answer = append(response.Answer, &dns.A{Hdr: dns.RR_Header{Name: asked.Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 300}, A: address})
+		}
+	}
 	for _, rr := range records {
 		if strings.EqualFold(rr.Header().Name, asked.Name) {
 			exists = true

@@ -42,6 +42,8 @@ type probe struct {
 	s *system
 	// smtp is the address of the SMTP service under proof, program its syslog_name, "" where that cannot be told.
 	smtp, program string
+	// peer is the address of the server that the service hands mail to.
+	peer string
 	// user is an account that nobody else uses.
 	user string
 }
@@ -131,6 +133,9 @@ func postfixGroups() []group {
 		{"logins", loginProofs(), proveServices},
 		{"encryption", encryptionProofs(), proveServices},
 		{"delegation", delegationProofs(), proveServices},
+		{"agents", agentProofs(), proveAgents},
+		{"agents' logins", agentLoginProofs(), proveAgents},
+		{"agents' encryption", agentEncryptionProofs(), proveAgents},
 		{"systems", systemProofs(), proveSystems},
 		{"files", fileProofs(), proveFiles},
 	}
@@ -175,7 +180,9 @@ func proven(groups []group) []string {
 }
 
 // provenElsewhere are parameters whose proof is a test of its own.
-var provenElsewhere = map[string]string{"maximal_queue_lifetime": "TestQueueLifetimeIsRemembered"}
+var provenElsewhere = map[string]string{
+	"maximal_queue_lifetime": "TestQueueLifetimeIsRemembered", "tls_append_default_CA": "TestSystemAuthorities",
+}
 
 // testNames are the tests of this directory.
 func testNames(t *testing.T) map[string]bool {

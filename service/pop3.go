@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 
 	"postilion/account"
@@ -16,6 +17,7 @@ import (
 type pop3Mail struct {
 	locations *locations
 	view      *dovecot.View
+	log       *slog.Logger
 }
 
 // Open implements pop3d.Mail.
@@ -24,16 +26,28 @@ func (m *pop3Mail) Open(ctx context.Context, u *account.User) (store.Account, er
 	if err != nil {
 		return nil, err
 	}
-	return place.Open(ctx, owner)
+	mail, err := place.Open(ctx, owner)
+	if s := inboxNamespace(m.view); s != nil && err == nil {
+		mail = withExpiry(mail, s, m.log)
+	}
+	return mail, err
 }
 
-// inboxLocation is the location setting of the namespace with inbox = yes, "" for mail_location.
-func inboxLocation(view *dovecot.View) string {
+// inboxNamespace is the namespace with inbox = yes, nil when there is none.
+func inboxNamespace(view *dovecot.View) *dovecot.Section {
 	sections := view.Sections("namespace")
 	for _, s := range sections {
 		if !s.Bool("disabled") && (s.Bool("inbox") || len(sections) == 1) {
-			return s.String("location")
+			return s
 		}
+	}
+	return nil
+}
+
+// inboxLocation is its location setting, "" for mail_location.
+func inboxLocation(view *dovecot.View) string {
+	if s := inboxNamespace(view); s != nil {
+		return s.String("location")
 	}
 	return ""
 }
@@ -56,7 +70,7 @@ func (b *builder) pop3Endpoints() error {
 	}
 	workarounds := view.List("pop3_client_workarounds")
 	options := pop3d.Options{
-		Options: common, Auth: b.accounts, Mail: &pop3Mail{locations: locations, view: view}, Expand: expandMap,
+		Options: common, Auth: b.accounts, Mail: &pop3Mail{locations: locations, view: view, log: b.dovecotLog}, Expand: expandMap,
 		Greeting: view.String("login_greeting"), Hostname: first(view.String("hostname"), deliver.Hostname()),
 		APOP:                 hasWord(strings.Fields(strings.ToLower(view.String("auth_mechanisms"))), "apop"),
 		DisablePlaintextAuth: view.Bool("disable_plaintext_auth") || view.String("ssl") == "required",

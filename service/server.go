@@ -52,6 +52,7 @@ type Server struct {
 	// fatal gets what the process cannot go on after.
 	fatal    chan error
 	pidFiles []string
+	leisure  leisure
 }
 
 // generation is what one reading of the configuration built and serves.
@@ -265,8 +266,8 @@ func (s *Server) Reload(ctx context.Context) error {
 	return nil
 }
 
-// Tidy ends generations that were replaced and have no sessions left, and closes the log destinations that nobody writes to any more. It is called
-// from time to time.
+// Tidy ends generations that were replaced and have no sessions left, closes the log destinations that nobody writes to any more, and gives back
+// memory. It is called from time to time.
 func (s *Server) Tidy() {
 	s.old = slices.DeleteFunc(s.old, func(g *generation) bool {
 		if !g.idle() {
@@ -284,6 +285,7 @@ func (s *Server) Tidy() {
 	if err := errors.Join(s.logs.keep(used), s.stores.tidy(time.Now())); err != nil {
 		s.log.Error(err.Error())
 	}
+	s.leisure.look()
 }
 
 // Stop ends in order: no new connections, sessions are told and end, stores are closed. ctx bounds the wait for sessions.

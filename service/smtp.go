@@ -318,6 +318,9 @@ func (t *transport) hop(transport, nexthop string) (deliver.Hop, deliver.Agent) 
 	case "local":
 		return deliver.ToLocal, nil
 	case "error":
+		if service.Name == "retry" {
+			return deliver.ToRetry, nil
+		}
 		return deliver.ToError, nil
 	case "discard":
 		return deliver.ToDiscard, nil

@@ -228,6 +228,8 @@ func (s *system) masterConfig() string {
   -o smtpd_sasl_auth_enable=yes
   -o smtpd_relay_restrictions=permit_sasl_authenticated,reject
 lmtp unix - - n - - lmtp
+discard unix - - n - - discard
+error unix - - n - - error
 `, s.ports["smtp"], s.ports["submission"], s.ports["submissions"])
 }
 

@@ -156,7 +156,7 @@ func (k claims) with(name, value string) claims {
 // judge compares what is known with what is wanted.
 func (c *Checker) judge(user string, known claims) error {
 	s := &c.settings
-	if active, has := known["active"]; has && s.introspectionMode == "post" && active == "false" {
+	if known["active"] == "false" {
 		return fmt.Errorf("%w: the token is not active", ErrInvalid)
 	}
 	owner := known[s.usernameAttribute]

@@ -253,8 +253,15 @@ func (r *reader) set(l line) {
 }
 
 func (r *reader) unknown(key string) {
-	r.failHint(key, "Unknown setting: "+r.sectionPath(key), r.modern.hint(key))
+	hint := r.modern.hint(key)
+	if strings.HasPrefix(key, byteOrderMark) {
+		hint = "the line begins with a byte order mark, which editors do not show: save the file as UTF-8 without one"
+	}
+	r.failHint(key, "Unknown setting: "+r.sectionPath(key), hint)
 }
+
+// byteOrderMark is U+FEFF in UTF-8.
+const byteOrderMark = "\ufeff"
 
 // noteOrder warns of a global setting below a filter that set the same: the filter keeps its value.
 func (r *reader) noteOrder(f *frame, key string) {

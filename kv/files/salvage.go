@@ -82,7 +82,9 @@ func (s *salvage) readManifest(names []string) {
 		guess(Damage{File: cmp.Or(name, "MANIFEST"), Offset: -1, Err: cmp.Or(err, errMissing)})
 		return
 	}
-	r := &recordReader{data: data, damage: func(offset, length int64) { guess(Damage{File: name, Offset: offset, Length: length, Err: errChecksum}) }}
+	r := &recordReader{data: data, damage: func(offset, length int64) {
+		guess(Damage{File: name, Offset: offset, Length: length, Err: errChecksum})
+	}}
 	for record := r.next(); record != nil; record = r.next() {
 		if err := s.contents.edit(record); err != nil {
 			guess(Damage{File: name, Offset: -1, Err: err})

@@ -27,6 +27,8 @@ const (
 	ToLocal
 	// ToError is error(8): the nexthop is the reason.
 	ToError
+	// ToRetry is error(8) by the name of retry: mail is put off.
+	ToRetry
 	// ToDiscard is discard(8).
 	ToDiscard
 	// ToAgent is an agent that hands mail to another program.
@@ -143,8 +145,11 @@ func (a *Acceptor) toMailboxes(ctx context.Context, e *envelope.Envelope, conten
 }
 
 func (a *Acceptor) refuse(e *envelope.Envelope, d destination) error {
-	if d.hop == ToError {
+	switch d.hop {
+	case ToError:
 		return &ReplyError{Reply: errorReply(d.nexthop)}
+	case ToRetry:
+		return &ReplyError{Reply: retryReply(d.nexthop), Temporary: true}
 	}
 	reason := d.reason
 	if d.hop == ToAgent {
@@ -164,6 +169,15 @@ func errorReply(reason string) string {
 		return "550 " + code + " " + text
 	}
 	return "550 5.0.0 " + reason
+}
+
+// retryReply makes a reply of a nexthop of the retry transport.
+func retryReply(reason string) string {
+	code, text, _ := strings.Cut(reason, " ")
+	if len(code) >= 5 && code[1] == '.' && (code[0] == '4' || code[0] == '5') {
+		return "451 4" + code[1:] + " " + text
+	}
+	return "451 4.0.0 " + reason
 }
 
 func (a *Acceptor) deliver(ctx context.Context, e *envelope.Envelope, content store.Content, structure *message.Message, boxes []*Recipient) error {
@@ -229,6 +243,8 @@ func (a *Acceptor) Explain(ctx context.Context, address string) ([]Explained, er
 			}
 		case ToError:
 			x.Delivery = errorReply(d.nexthop)
+		case ToRetry:
+			x.Delivery = retryReply(d.nexthop)
 		case ToDiscard:
 			x.Delivery = "discarded"
 		case ToAgent:

@@ -420,6 +420,17 @@ func TestPlanKeepsForeignRecipientsApart(t *testing.T) {
 	}
 }
 
+func TestVerify(t *testing.T) {
+	for address, want := range map[string]Status{
+		"alice@example.com": Sent, "nobody@example.com": Bounced, "down@example.com": Deferred, "x@gone.example": Bounced, "x@hole.example": Sent,
+		"x@out.example": Deferred, "x@far.example": Deferred,
+	} {
+		if got, reason := newOffice(t).acceptor(t).Verify(t.Context(), address); got != want {
+			t.Errorf("%s: %v (%s)", address, got, reason)
+		}
+	}
+}
+
 func TestDelayText(t *testing.T) {
 	for d, want := range map[time.Duration]string{
 		0: "0", 4 * time.Millisecond: "0", 5 * time.Millisecond: "0.01", 50 * time.Millisecond: "0.05", 100 * time.Millisecond: "0.1",

@@ -67,7 +67,9 @@ func listFeatures(opt *Options) []feature {
 		binary(), moving(), preview(),
 		{capability: []string{"STATUS=SIZE"}},
 		savedate(),
-		{capability: []string{"SPECIAL-USE"}},
+	}
+	if opt.SpecialUse || opt.CreateSpecialUse {
+		list = append(list, feature{capability: []string{"SPECIAL-USE"}})
 	}
 	if opt.LiteralMinus {
 		list = append(list, feature{capability: []string{"LITERAL-"}})

@@ -50,6 +50,10 @@ func (s *session) idle(ctx context.Context, cmd *imap.Command) {
 			s.untagged("OK Still here")
 			notify = now.Add(s.opt.IdleNotify)
 		}
+		if end.Before(notify) {
+			s.Fill(s.dec, end)
+			continue
+		}
 		s.Fill(s.dec, notify)
 	}
 }

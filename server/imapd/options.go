@@ -54,6 +54,8 @@ type Options struct {
 	QuotaRoot string
 	// MailboxID shows MAILBOXID and EMAILID (RFC 8474), which Dovecot 2.3 does not have.
 	MailboxID bool
+	// SpecialUse announces SPECIAL-USE (RFC 6154): some mailbox section has a special_use.
+	SpecialUse bool
 	// CreateSpecialUse keeps the use given with CREATE (RFC 6154), which Dovecot 2.3 accepts and forgets.
 	CreateSpecialUse bool
 	// IMAP4rev2 announces IMAP4rev2, which Dovecot 2.3 does not have. UTF8Accept announces UTF8=ACCEPT (RFC 6855).

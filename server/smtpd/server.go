@@ -26,12 +26,12 @@ type Server struct {
 	perHost  map[netip.Addr]int
 	// dismissed counts the sessions that were asked to go and have not gone yet.
 	dismissed int
-	closing  atomic.Bool
-	started  atomic.Int64
-	live     atomic.Int64
-	buffers  sync.Pool
-	dates    dateCache
-	lines    sessionLines
+	closing   atomic.Bool
+	started   atomic.Int64
+	live      atomic.Int64
+	buffers   sync.Pool
+	dates     dateCache
+	lines     sessionLines
 }
 
 // New checks the options and returns a Server.
@@ -112,7 +112,7 @@ func (s *Server) Sessions() int {
 func (s *Server) run(ctx context.Context, conn net.Conn) {
 	x := newSession(s, conn)
 	if !s.enter(x) {
-		s.lines.warning("all " + strconv.Itoa(2*s.options.ConnectionLimit) + " sessions are at work: a client is turned away")
+		s.lines.warning("all " + strconv.Itoa(s.hardLimit()) + " sessions are at work: a client is turned away")
 		x.farewell("421 4.3.2 " + s.options.Hostname + " All server ports are busy\r\n")
 		x.closeConn()
 		return
@@ -132,7 +132,7 @@ func (s *Server) run(ctx context.Context, conn net.Conn) {
 func (s *Server) enter(x *session) bool {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	if len(s.sessions) >= 2*s.options.ConnectionLimit {
+	if len(s.sessions) >= s.hardLimit() {
 		return false
 	}
 	if len(s.sessions)-s.dismissed >= s.options.ConnectionLimit {
@@ -144,6 +144,11 @@ func (s *Server) enter(x *session) bool {
 	s.sessions[x] = struct{}{}
 	s.live.Add(1)
 	return true
+}
+
+// hardLimit is how many sessions there may be while those that were dismissed have not gone yet.
+func (s *Server) hardLimit() int {
+	return s.options.ConnectionLimit + max(s.options.ConnectionLimit, 1000)
 }
 
 // slowest is the session whose client keeps us waiting longest, nil when we work for all of them.

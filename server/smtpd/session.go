@@ -51,7 +51,9 @@ type session struct {
 
 	sasl account.Exchange
 	// finalSent: the last challenge carried what goes with success.
-	finalSent    bool
+	finalSent bool
+	// claimed is whose login is tried.
+	claimed      string
 	forwarded    map[string]string
 	connEffects  []policy.Effect
 	discardAll   bool

@@ -124,14 +124,19 @@ func (d *realDovecot) open() (*Store, store.Account) {
 // state is what Dovecot shows of a mailbox: a line a message, and UIDVALIDITY and UIDNEXT.
 func (d *realDovecot) state(mailbox string) []string {
 	d.t.Helper()
-	out := d.imap(`EXAMINE "`+mailbox+`"`, "UID FETCH 1:* (UID FLAGS INTERNALDATE RFC822.SIZE)")
+	return stateIn(d.t, d.imap(`EXAMINE "`+mailbox+`"`, "UID FETCH 1:* (UID FLAGS INTERNALDATE RFC822.SIZE)"))
+}
+
+// stateIn reads the answers to these two commands.
+func stateIn(t *testing.T, out string) []string {
+	t.Helper()
 	var lines []string
 	for _, m := range regexp.MustCompile(`\* \d+ FETCH \(UID (\d+) FLAGS \(([^)]*)\) INTERNALDATE "([^"]*)" RFC822.SIZE (\d+)\)`).FindAllStringSubmatch(out, -1) {
 		flags := slices.DeleteFunc(strings.Fields(m[2]), func(flag string) bool { return flag == `\Recent` })
 		slices.Sort(flags)
 		date, err := time.Parse("02-Jan-2006 15:04:05 -0700", m[3])
 		if err != nil {
-			d.t.Fatal(err)
+			t.Fatal(err)
 		}
 		lines = append(lines, fmt.Sprintf("%s %v %d %s", m[1], flags, date.Unix(), m[4]))
 	}

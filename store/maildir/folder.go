@@ -1,6 +1,7 @@
 package maildir
 
 import (
+	"container/list"
 	"context"
 	"errors"
 	"io/fs"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"postilion/mail/message"
@@ -19,8 +21,12 @@ type folder struct {
 	store *Store
 	root  *root
 	paths folderPaths
-	// users counts the handles; Store.mu guards it.
-	users int
+	// users counts the handles; idle is the place among those without, with idleMessages messages. Store.mu guards them.
+	users        int
+	idle         *list.Element
+	idleMessages int
+	// count is how many messages there are.
+	count atomic.Int64
 
 	// inbound are deliveries that wait for mu; waiting guards them.
 	waiting sync.Mutex
@@ -387,6 +393,7 @@ func (f *folder) show(changed bool) {
 	if f.current != nil && !changed && f.current.recent == f.recent && f.current.next == f.next && f.current.highest == f.highest {
 		return
 	}
+	f.count.Store(int64(len(f.messages)))
 	f.current = &view{
 		validity: f.validity, next: f.next, highest: f.highest, recent: f.recent, id: f.guid,
 		messages: f.messages, keywords: f.keywords[:len(f.keywords):len(f.keywords)], expunged: f.expunged[:len(f.expunged):len(f.expunged)], floor: f.floor,

@@ -19,9 +19,9 @@ import (
 const (
 	// staleLock is how old a lock file must be to be taken away whoever made it. Dovecot's programs use the same time.
 	staleLock = 2 * time.Minute
-	// staleEmptyLock is how long a lock file is watched that says nothing of its holder. Programs that write into their locks, ours and Dovecot's,
-	// do so at once: one that stays empty lost its content in a power cut, or its maker died on the spot. Whoever makes one looks, when that
-	// took long, whether it is still there.
+	// staleEmptyLock is how old a lock file must be that says nothing of its holder. Programs that write into their locks, ours and Dovecot's, do so at
+	// once: one that stays empty lost its content in a power cut, or its maker died on the spot. Whoever makes one looks, when that took
+	// long, whether it is still there. It is watched for a twentieth of this, whatever the clocks say.
 	staleEmptyLock = 2 * time.Second
 	// longestLockWait is how long a waiter sleeps between two tries at the most.
 	longestLockWait = 8 * time.Millisecond
@@ -75,7 +75,7 @@ func (d *disk) abandoned(name string, info fs.FileInfo, watched *watchedLock) bo
 		if now := stampOf(info); now != watched.stamp {
 			*watched = watchedLock{stamp: now, since: time.Now()}
 		}
-		return time.Since(watched.since) > d.staleEmpty
+		return time.Since(info.ModTime()) > d.staleEmpty && time.Since(watched.since) > d.staleEmpty/20
 	}
 	if text == d.holder {
 		// One that we could not remove, on a disk that gave errors.

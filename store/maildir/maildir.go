@@ -14,6 +14,7 @@
 package maildir
 
 import (
+	"container/list"
 	"context"
 	"fmt"
 	"os"
@@ -52,15 +53,20 @@ type Store struct {
 	mu      sync.Mutex
 	roots   map[string]*root
 	folders map[string]*folder
-	// idle lists folders without a handle, the longest unused first; at most maxIdleFolders stay.
-	idle  []*folder
-	users map[string]bool
+	// idle lists folders without a handle, the longest unused first, and idleMessages counts what they hold.
+	idle         *list.List
+	idleMessages int
+	users        map[string]bool
 
 	poll poller
 }
 
-// maxIdleFolders bounds how many folders without a handle keep their state in memory.
-const maxIdleFolders = 128
+// maxIdleFolders and maxIdleMessages bound how many folders without a handle keep their state in memory. To read a folder again costs a delivery more
+// than all else but the flushes.
+const (
+	maxIdleFolders  = 5000
+	maxIdleMessages = 200_000
+)
 
 // Open returns a store. Nothing is read or made before an account is opened.
 func Open(options Options) (*Store, error) {
@@ -82,7 +88,7 @@ func Open(options Options) (*Store, error) {
 	}
 	return &Store{
 		options: options, disk: disk{files: hostFiles{}, holder: newHolder(), staleEmpty: staleEmptyLock}, names: newNameSource(options.Hostname),
-		roots: map[string]*root{}, folders: map[string]*folder{}, users: map[string]bool{},
+		roots: map[string]*root{}, folders: map[string]*folder{}, users: map[string]bool{}, idle: list.New(),
 	}, nil
 }
 
@@ -172,7 +178,7 @@ func (s *Store) Close() error {
 	s.poll.stop()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.folders, s.idle = map[string]*folder{}, nil
+	s.folders, s.idle, s.idleMessages = map[string]*folder{}, list.New(), 0
 	return nil
 }
 
@@ -185,7 +191,7 @@ func (s *Store) acquire(r *root, paths folderPaths) *folder {
 		f = newFolder(s, r, paths)
 		s.folders[paths.mail] = f
 	} else if f.users == 0 {
-		s.idle = slices.DeleteFunc(s.idle, func(other *folder) bool { return other == f })
+		s.unidle(f)
 	}
 	f.users++
 	return f
@@ -198,10 +204,21 @@ func (s *Store) release(f *folder) {
 	if f.users > 0 || s.folders[f.paths.mail] != f {
 		return
 	}
-	s.idle = append(s.idle, f)
-	if len(s.idle) > maxIdleFolders {
-		delete(s.folders, s.idle[0].paths.mail)
-		s.idle = slices.Delete(s.idle, 0, 1)
+	f.idle, f.idleMessages = s.idle.PushBack(f), int(f.count.Load())
+	s.idleMessages += f.idleMessages
+	for s.idle.Len() > maxIdleFolders || (s.idleMessages > maxIdleMessages && s.idle.Len() > 1) {
+		oldest, _ := s.idle.Front().Value.(*folder)
+		s.unidle(oldest)
+		delete(s.folders, oldest.paths.mail)
+	}
+}
+
+// unidle takes a folder from the list of those without a handle.
+func (s *Store) unidle(f *folder) {
+	if f.idle != nil {
+		s.idle.Remove(f.idle)
+		s.idleMessages -= f.idleMessages
+		f.idle = nil
 	}
 }
 
@@ -214,6 +231,7 @@ func (s *Store) retire(folders ...*folder) {
 		f.gone = true
 		f.notify()
 		if s.folders[f.paths.mail] == f {
+			s.unidle(f)
 			delete(s.folders, f.paths.mail)
 		}
 	}

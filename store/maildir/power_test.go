@@ -2,10 +2,13 @@ package maildir
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -172,4 +175,93 @@ func TestSameAnswers(t *testing.T) {
 // TestVaultSurvives holds the vault to the same as Maildir.
 func TestVaultSurvives(t *testing.T) {
 	storetest.Survive(t, func(*testing.T) *storetest.Bed { return (&vaultMachine{files: vfs.NewCrashableMem()}).bed() })
+}
+
+// TestFaultyDisk has operations of the disk fail now and then, under deliveries and changes of flags, then cuts the power: what was acknowledged is
+// there once, under the UID that was told, and what was refused at most once.
+func TestFaultyDisk(t *testing.T) {
+	for seed := range uint64(20) {
+		random := rand.New(rand.NewPCG(seed, 3))
+		m := &machine{files: forgetful.New(forgetful.Order(seed % 2)), survival: forgetful.LoseAll}
+		s := m.open(t)
+		owner := m.bed().Owner("alice")
+		errno := []error{syscall.ENOSPC, syscall.EIO}[seed/2%2]
+		account, err := s.Open(t.Context(), owner)
+		if err != nil {
+			t.Fatal(err)
+		}
+		inbox, err := account.Mailbox(t.Context(), store.Inbox)
+		if err != nil {
+			t.Fatal(err)
+		}
+		acked, flagged := map[string]store.UID{}, map[store.UID]bool{}
+		for n := range 60 {
+			if n%10 == 5 {
+				rate := 2 + random.IntN(30)
+				m.files.Fail(func(operation, _ string) error {
+					if operation != "stat" && operation != "read" && random.IntN(rate) == 0 {
+						return errno
+					}
+					return nil
+				})
+			} else if n%10 == 9 {
+				m.files.Fail(nil)
+			}
+			id := fmt.Sprint("id", n-random.IntN(2))
+			outcomes, err := s.Deliver(t.Context(), &store.Delivery{ID: id, Content: strings.NewReader("Subject: " + id + "\r\n\r\n"), Targets: []store.Target{{Owner: owner, Mailbox: store.Inbox}}})
+			if err == nil && outcomes[0].Err == nil {
+				if uid := outcomes[0].UID; acked[id] != 0 && uid != acked[id] {
+					t.Errorf("seed %d: %s has UID %d, and was told as %d", seed, id, uid, acked[id])
+				}
+				acked[id] = outcomes[0].UID
+			}
+			uid := store.UID(1 + random.IntN(60))
+			if changed, err := inbox.SetFlags(t.Context(), store.UIDSetOf(uid), store.FlagChange{Operation: store.AddFlags, Flags: store.FlagFlagged}); err == nil && changed.Changed.Contains(uid) {
+				flagged[uid] = true
+			}
+		}
+		m.files.Fail(nil)
+		m.Restore(seed)
+		_ = s.Close()
+		s = m.open(t)
+		if account, err = s.Open(t.Context(), owner); err != nil {
+			t.Fatal(err)
+		}
+		site := &crashSite{t: t, store: s}
+		inbox = site.mailbox(account, store.Inbox)
+		v, err := inbox.View(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := map[string]store.UID{}
+		for i := range v.Len() {
+			b, err := inbox.Open(t.Context(), v.UID(i))
+			if err != nil {
+				t.Fatal(err)
+			}
+			text := make([]byte, b.Size())
+			if _, err := b.ReadAt(text, 0); err != nil {
+				t.Fatal(err)
+			}
+			id := strings.TrimSuffix(strings.TrimPrefix(string(text), "Subject: "), "\r\n\r\n")
+			if found[id] != 0 {
+				t.Errorf("seed %d: %s is there twice", seed, id)
+			}
+			found[id] = v.UID(i)
+			if flagged[v.UID(i)] && v.Entry(i).Flags&store.FlagFlagged == 0 {
+				t.Errorf("seed %d: UID %d lost its flag", seed, v.UID(i))
+			}
+		}
+		if len(acked) < 10 || len(acked) > 55 {
+			t.Errorf("seed %d: %d of 60 were acknowledged", seed, len(acked))
+		}
+		for id, uid := range acked {
+			if found[id] != uid {
+				t.Errorf("seed %d: %s was acknowledged with UID %d and has %d", seed, id, uid, found[id])
+			}
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

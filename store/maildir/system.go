@@ -1,9 +1,11 @@
 package maildir
 
 import (
+	"errors"
 	"io"
 	"io/fs"
 	"os"
+	"syscall"
 	"time"
 )
 
@@ -38,11 +40,17 @@ type openFile interface {
 type hostFiles struct{}
 
 func (hostFiles) OpenFile(name string, flag int, perm fs.FileMode) (openFile, error) {
-	file, err := os.OpenFile(name, flag, perm)
-	if err != nil {
-		return nil, err
+	// os.OpenFile would ask the poller for each file, which regular files and directories cannot use.
+	for {
+		fd, err := syscall.Open(name, flag|syscall.O_CLOEXEC, uint32(perm.Perm()))
+		switch {
+		case errors.Is(err, syscall.EINTR):
+		case err != nil:
+			return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+		default:
+			return os.NewFile(uintptr(fd), name), nil
+		}
 	}
-	return file, nil
 }
 
 func (hostFiles) Stat(name string) (fs.FileInfo, error)     { return os.Stat(name) }

@@ -2,6 +2,7 @@ package remote
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"postilion/store"
+	"postilion/store/storetest"
 )
 
 // bothWays runs a benchmark over a Maildir that this process has itself and over one behind a socketpair.
@@ -162,5 +164,22 @@ func BenchmarkRead(b *testing.B) {
 				}
 			})
 		})
+	}
+}
+
+// BenchmarkRoundTrip measures the least that a call takes: a store that does nothing is asked.
+func BenchmarkRoundTrip(b *testing.B) {
+	s := serve(b, odd{Store: storetest.NewMemory().Open(), deliver: func(context.Context, *store.Delivery) ([]store.Outcome, error) {
+		return []store.Outcome{{UID: 1}}, nil
+	}}, Options{})
+	delivery := &store.Delivery{Content: bytes.NewReader(nil), Targets: make([]store.Target, 1)}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := s.Deliver(b.Context(), delivery); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		b.Fatal(err)
 	}
 }

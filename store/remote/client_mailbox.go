@@ -17,11 +17,13 @@ type mailbox struct {
 	client  *Client
 	id      uint64
 	name    string
-	closing sync.Once
 
-	// viewing holds a word while a View is asked for; current is the last one and belongs to who holds the word.
+	// viewing holds a word while a View is asked for.
 	viewing chan struct{}
+	// mu guards current, which is the last View, and closed.
+	mu      sync.Mutex
 	current *view
+	closed  bool
 
 	// watching guards the subscribers.
 	watching sync.Mutex
@@ -36,18 +38,20 @@ func newMailbox(a *account, id uint64, name string) *mailbox {
 func (m *mailbox) Name() string { return m.name }
 
 func (m *mailbox) Close() error {
-	m.closing.Do(func() {
-		m.client.link.mu.Lock()
-		delete(m.client.mailboxes, m.id)
-		m.client.link.queue(kindDrop, m.id, nil)
-		m.client.link.mu.Unlock()
-		m.viewing <- struct{}{}
-		if m.current != nil {
-			m.client.recent.release(m.key(), m.current.content)
-		}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil
+	}
+	m.closed = true
+	if m.current != nil {
+		m.client.recent.release(m.key(), m.current.content)
 		m.current = nil
-		<-m.viewing
-	})
+	}
+	m.client.link.mu.Lock()
+	delete(m.client.mailboxes, m.id)
+	m.client.link.queue(kindDrop, m.id, nil)
+	m.client.link.mu.Unlock()
 	return nil
 }
 

@@ -150,19 +150,34 @@ func (m *mailbox) ask(ctx context.Context) (v *view, err error) {
 		recent.unreserve(b.weight)
 		return nil, err
 	}
+	return m.show(now), nil
+}
+
+// show makes a content the mailbox's current view.
+func (m *mailbox) show(now *content) *view {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if m.current != nil && m.current.content == now {
-		return m.current, nil
+		return m.current
 	}
+	shown := &view{content: now, mailbox: m}
+	recent := &m.client.recent
 	recent.use(m.key(), now)
+	if m.closed {
+		recent.release(m.key(), now)
+		return shown
+	}
 	if m.current != nil {
 		recent.release(m.key(), m.current.content)
 	}
-	m.current = &view{content: now, mailbox: m}
-	return m.current, nil
+	m.current = shown
+	return shown
 }
 
 // base is the content that a change may be told from.
 func (m *mailbox) base() *content {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if m.current != nil {
 		return m.current.content
 	}

@@ -21,6 +21,7 @@ type exchange struct {
 	// id is 0 until a client sent the first frame.
 	id     uint64
 	frames []*buffer
+	space  [2]*buffer
 	// ended tells that the last frame has arrived, void that the answer broke off.
 	ended, void bool
 	// allowance is what the far side may still send, consumed what was taken since it was last told, credit what may be sent to it.
@@ -34,7 +35,9 @@ type exchange struct {
 }
 
 func newExchange(l *link, id uint64) *exchange {
-	return &exchange{link: l, id: id, allowance: window, credit: window, changed: make(chan struct{}, 1)}
+	x := &exchange{link: l, id: id, allowance: window, credit: window, changed: make(chan struct{}, 1)}
+	x.frames = x.space[:0]
+	return x
 }
 
 func (x *exchange) signal() {

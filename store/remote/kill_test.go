@@ -124,18 +124,27 @@ func subjects(t *testing.T, s store.Store) (names []string) {
 		t.Fatal(err)
 	}
 	for i := range view.Len() {
-		body, err := inbox.Open(t.Context(), view.UID(i))
-		if err != nil {
-			t.Fatal(err)
-		}
-		head := make([]byte, min(body.Size(), 100))
-		if _, err := body.ReadAt(head, 0); err != nil {
-			t.Fatal(err)
-		}
-		line, _, _ := strings.Cut(string(head), "\r\n")
-		names = append(names, strings.TrimPrefix(line, "Subject: "))
+		names = append(names, subjectOf(t, inbox, view.UID(i)))
 	}
 	return names
+}
+
+// subjectOf reads the subject, which stands in the first line.
+func subjectOf(t *testing.T, m store.Mailbox, uid store.UID) string {
+	t.Helper()
+	body, err := m.Open(t.Context(), uid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head := make([]byte, min(body.Size(), 100))
+	if _, err := body.ReadAt(head, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := body.Close(); err != nil {
+		t.Fatal(err)
+	}
+	line, _, _ := strings.Cut(string(head), "\r\n")
+	return strings.TrimPrefix(line, "Subject: ")
 }
 
 // work makes calls of every kind until one tells that the connection is lost.

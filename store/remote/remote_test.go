@@ -10,7 +10,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -149,10 +148,4 @@ func TestContract(t *testing.T) {
 
 func TestCompare(t *testing.T) {
 	storetest.Compare(t, map[string]func(t *testing.T) *storetest.Bed{"memory": memoryBed, "vault": vaultBed, "maildir": maildirBed})
-}
-
-func within(t *testing.T, limit time.Duration) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
-	t.Cleanup(cancel)
-	return ctx
 }

@@ -92,6 +92,9 @@ func (n *session) structure(r *request) error {
 	})
 }
 
+func (n *session) copy(r *request) error { return n.transfer(r, store.Mailbox.Copy) }
+func (n *session) move(r *request) error { return n.transfer(r, store.Mailbox.Move) }
+
 func (n *session) transfer(r *request, act func(store.Mailbox, context.Context, store.UIDSet, store.Mailbox) (store.Copied, error)) error {
 	return n.withMailbox(r, func(ctx context.Context, h *handle) error {
 		target, err := n.use(r.in.number(), isMailbox)

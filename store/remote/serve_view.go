@@ -46,8 +46,7 @@ func (s *sentViews) find(number uint64) *sentView {
 func (s *sentViews) number(view store.View) *sentView {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	comparable := reflect.TypeOf(view).Comparable()
-	if comparable {
+	if isComparable(view) {
 		if known := s.byView[view]; known != nil {
 			return known
 		}
@@ -55,12 +54,15 @@ func (s *sentViews) number(view store.View) *sentView {
 	s.last++
 	sent := &sentView{number: s.last, view: view}
 	s.byNumber[sent.number] = sent
-	if comparable {
+	if isComparable(view) {
 		s.byView[view] = sent
 	}
 	s.rest(sent)
 	return sent
 }
+
+// isComparable tells whether a view may be compared and be the key of a map.
+func isComparable(view store.View) bool { return reflect.TypeOf(view).Comparable() }
 
 // pin makes these the views that the handle's client may name.
 func (s *sentViews) pin(h *handle, base, latest *sentView) {
@@ -93,7 +95,7 @@ func (s *sentViews) rest(sent *sentView) {
 	oldest := s.idle[0]
 	s.idle = slices.Delete(s.idle, 0, 1)
 	delete(s.byNumber, oldest.number)
-	if reflect.TypeOf(oldest.view).Comparable() {
+	if isComparable(oldest.view) {
 		delete(s.byView, oldest.view)
 	}
 }
@@ -168,7 +170,7 @@ func (d *viewDifference) none() bool {
 // difference tells what differs between two views of a mailbox; nil when so much does that the whole view is told better. It compares the messages
 // and does not rely on mod-sequences: a store may correct what is no change to IMAP, such as a size.
 func difference(old, now store.View) *viewDifference {
-	if old == now {
+	if isComparable(old) && old == now {
 		return &viewDifference{}
 	}
 	if old.UIDValidity() != now.UIDValidity() || old.ID() != now.ID() || old.HighestModSeq() > now.HighestModSeq() || old.UIDNext() > now.UIDNext() {

@@ -189,8 +189,8 @@ func (n *session) attempt(r *request) (err error) {
 		}
 	}()
 	op := operation(r.in.octet())
-	if serve := n.serving(op); serve != nil {
-		err = serve(r)
+	if serve := serving(op); serve != nil {
+		err = serve(n, r)
 	} else if err = r.in.err; err == nil {
 		err = malformed("operation %d", op)
 	}
@@ -201,56 +201,56 @@ func (n *session) attempt(r *request) (err error) {
 }
 
 // serving returns what serves an operation, nil for one that there is not.
-func (n *session) serving(op operation) func(r *request) error {
+func serving(op operation) func(n *session, r *request) error {
 	switch op {
 	case opOpen:
-		return n.open
+		return (*session).open
 	case opDeliver:
-		return n.deliver
+		return (*session).deliver
 	case opAccounts:
-		return n.accounts
+		return (*session).accounts
 	case opList:
-		return n.list
+		return (*session).list
 	case opSubscriptions:
-		return n.subscriptions
+		return (*session).subscriptions
 	case opSubscribe:
-		return n.subscribe
+		return (*session).subscribe
 	case opCreate:
-		return n.create
+		return (*session).create
 	case opDelete:
-		return n.delete
+		return (*session).delete
 	case opRename:
-		return n.rename
+		return (*session).rename
 	case opStatus:
-		return n.status
+		return (*session).status
 	case opMailbox:
-		return n.mailbox
+		return (*session).mailbox
 	case opQuota:
-		return n.quota
+		return (*session).quota
 	case opView:
-		return n.view
+		return (*session).view
 	case opExpungedSince:
-		return n.expungedSince
+		return (*session).expungedSince
 	case opBody:
-		return n.body
+		return (*session).body
 	case opRead:
-		return n.read
+		return (*session).read
 	case opStructure:
-		return n.structure
+		return (*session).structure
 	case opAppend:
-		return n.append
+		return (*session).append
 	case opCopy:
-		return func(r *request) error { return n.transfer(r, store.Mailbox.Copy) }
+		return (*session).copy
 	case opMove:
-		return func(r *request) error { return n.transfer(r, store.Mailbox.Move) }
+		return (*session).move
 	case opSetFlags:
-		return n.setFlags
+		return (*session).setFlags
 	case opExpunge:
-		return n.expunge
+		return (*session).expunge
 	case opTakeRecent:
-		return n.takeRecent
+		return (*session).takeRecent
 	case opWatch:
-		return n.watch
+		return (*session).watch
 	}
 	return nil
 }

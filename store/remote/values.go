@@ -358,7 +358,7 @@ func (e *encoder) status(s *store.Status) {
 		e.number(uint64(n))
 	}
 	e.number(uint64(s.HighestModSeq))
-	e.signed(s.Size)
+	e.number(uint64(max(s.Size, 0)))
 	e.text(s.ID, maxID)
 }
 
@@ -366,7 +366,7 @@ func (d *decoder) status() (s store.Status) {
 	for _, n := range [...]*uint32{&s.Messages, &s.Recent, &s.Unseen, &s.Deleted, (*uint32)(&s.UIDNext), &s.UIDValidity} {
 		*n = uint32(d.below(1<<32-1, "a count"))
 	}
-	s.HighestModSeq, s.Size, s.ID = d.modSeq(), d.signed(), d.objectID(false)
+	s.HighestModSeq, s.Size, s.ID = d.modSeq(), int64(d.below(1<<62, "the size of a mailbox")), d.objectID(false)
 	return s
 }
 
@@ -382,7 +382,8 @@ func (d *decoder) objectID(empty bool) string {
 
 func isObjectID(id []byte) bool {
 	for _, b := range id {
-		if (b|0x20 < 'a' || b|0x20 > 'z') && (b < '0' || b > '9') && b != '-' && b != '_' {
+		// Below 'a' and '0' the differences wrap and are large.
+		if (b|0x20)-'a' >= 26 && b-'0' >= 10 && b != '-' && b != '_' {
 			return false
 		}
 	}

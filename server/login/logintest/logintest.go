@@ -402,6 +402,7 @@ func twoThousand(t *testing.T, r *rig) {
 	}
 	r.options.MaxStrangers, r.options.MaxPrelogin = 1000, 250
 	address := r.listen(t, login.Entry{})
+	before := Memory()
 	for range 2000 {
 		conn, err := net.Dial("tcp", address)
 		if err != nil {
@@ -417,6 +418,9 @@ func twoThousand(t *testing.T, r *rig) {
 	r.logIn(same, "bob", r.Welcome)
 	if n := r.gate.Strangers(); n > 250 {
 		t.Errorf("%d strangers of one address", n)
+	}
+	if grown := Memory() - before; grown > Bound {
+		t.Errorf("2,000 strangers take %d octets", grown)
 	}
 }
 
