@@ -234,6 +234,9 @@ func (b *builder) grantMailboxes(g *master.Grants) {
 			if ns.String("location") == "" {
 				continue
 			}
+			if ns.String("location") == "" {
+				continue
+			}
 			grantVault(g, placed(v, ns.String("location")), fmt.Sprintf("%s: location", ns.Position()))
 		}
 		for _, name := range []string{"imap-login", "pop3-login", "lmtp", "auth"} {

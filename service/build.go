@@ -41,6 +41,9 @@ type builder struct {
 	background   []func(ctx context.Context)
 	closers      []io.Closer
 	sinks        map[string]bool
+	// memory is postilion_memory_limit; memoryShort tells that it is nearly used up.
+	memory      int64
+	memoryShort func() bool
 	// mailboxSockets are the LMTP sockets that our own Dovecot half serves, by what main.cf calls them.
 	mailboxSockets map[string]bool
 	// authSockets are the auth sockets that our own Dovecot half serves.
@@ -67,6 +70,11 @@ func (s *Server) build(ctx context.Context) (*builder, error) {
 	if err := b.read(); err != nil {
 		return nil, err
 	}
+	var err error
+	if b.memory, err = b.memoryLimit(); err != nil {
+		return nil, err
+	}
+	b.memoryShort = s.memory.short
 	s.logs.begin()
 	if err := b.openLogs(s.logs); err != nil {
 		return nil, err

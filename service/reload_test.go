@@ -43,9 +43,9 @@ func (s *system) replaceCertificate() error {
 // TestReloadUnderLoad reloads again and again, with new certificates, while mail flows: nothing is refused, no session ends, and what the old
 // generations held is given back.
 func TestReloadUnderLoad(t *testing.T) {
-	reloads := 200
+	reloads := 1000
 	if testing.Short() {
-		reloads = 40
+		reloads = 50
 	}
 	const accounts = 4
 	s := start(t, setting{accounts: accounts})
@@ -57,7 +57,7 @@ func TestReloadUnderLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer held.close()
-	if err := held.conn.SetDeadline(time.Now().Add(3 * time.Minute)); err != nil {
+	if err := held.conn.SetDeadline(time.Now().Add(10 * time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := held.imap("SELECT INBOX"); err != nil {
@@ -134,6 +134,22 @@ func TestReloadUnderLoad(t *testing.T) {
 	}
 	if after.goroutines > before.goroutines+10 || after.files > before.files+20 || after.heap > before.heap+32<<20 {
 		t.Errorf("before %+v, after %+v\n%s", before, after, stacks())
+	}
+	// What a thousand more reloads leave behind shows that nothing grows with their number.
+	for i := range reloads {
+		if err := s.server.Reload(context.Background()); err != nil {
+			t.Fatalf("quiet reload %d: %v", i, err)
+		}
+		s.server.Tidy()
+	}
+	grown := measure()
+	for deadline := time.Now().Add(20 * time.Second); grown.goroutines > after.goroutines && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		s.server.Tidy()
+		grown = measure()
+	}
+	t.Logf("before %+v, after %+v, after %d quiet reloads %+v", before, after, reloads, grown)
+	if grown.goroutines > after.goroutines+2 || grown.files > after.files+2 || grown.heap > after.heap+8<<20 {
+		t.Errorf("%d quiet reloads: before %+v, after %+v\n%s", reloads, after, grown, stacks())
 	}
 }
 

@@ -42,6 +42,7 @@ type Server struct {
 	// log follows the configuration in use.
 	log     *slog.Logger
 	follow  currentLog
+	memory  memory
 	stores  *stores
 	sockets *listen.Set
 	logs    *logs
@@ -62,6 +63,8 @@ type generation struct {
 	running   sync.WaitGroup
 	sessions  []func() int
 	closers   []io.Closer
+	// hostname is what the server calls itself.
+	hostname string
 	// sinks names the log destinations that its loggers write to.
 	sinks map[string]bool
 	// accepting counts the listeners that still yield connections; open counts the connections that were yielded and not yet closed, among
@@ -158,7 +161,7 @@ func (s *Server) take(ctx context.Context, built *builder) error {
 		return errors.New("nothing to serve: neither master.cf nor dovecot.conf names a listener that this version serves")
 	}
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	g := &generation{endpoints: endpoints, cancel: cancel, sessions: built.sessions, closers: built.closers, sinks: built.sinks}
+	g := &generation{endpoints: endpoints, cancel: cancel, sessions: built.sessions, closers: built.closers, hostname: built.hostname(), sinks: built.sinks}
 	for _, keeper := range built.certificates.keepers {
 		g.running.Go(func() { keeper.Watch(running) })
 	}
@@ -173,7 +176,9 @@ func (s *Server) take(ctx context.Context, built *builder) error {
 		}
 		g.handles = append(g.handles, handle)
 		g.accepting.Add(1)
-		g.running.Go(func() { s.serve(running, &e, &lingering{Handle: handle, ctx: running, generation: g}) })
+		g.running.Go(func() {
+			s.serve(running, &e, &lingering{Handle: handle, ctx: running, generation: g, server: s, endpoint: &e})
+		})
 	}
 	if s.current != nil {
 		for _, handle := range s.current.handles {
@@ -183,6 +188,7 @@ func (s *Server) take(ctx context.Context, built *builder) error {
 		s.old = append(s.old, s.current)
 	}
 	s.current = g
+	s.memory.set(built.memory)
 	s.follow.set(built.log)
 	return s.sockets.CloseUnused()
 }
@@ -200,12 +206,18 @@ type lingering struct {
 	*listen.Handle
 	ctx        context.Context
 	generation *generation
+	server     *Server
+	endpoint   *Endpoint
 	ended      sync.Once
 }
 
 // Accept implements net.Listener.
 func (l *lingering) Accept() (net.Conn, error) {
 	conn, err := l.Handle.Accept()
+	for err == nil && l.server.memory.short() {
+		l.endpoint.turnAway(conn, l.generation.hostname, l.server.log)
+		conn, err = l.Handle.Accept()
+	}
 	if err != nil {
 		l.ended.Do(func() { l.generation.accepting.Add(-1) })
 		<-l.ctx.Done()

@@ -173,7 +173,13 @@ func TestReloadMovesEverything(t *testing.T) {
 		t.Errorf("%d old generations, log destinations %v", len(s.old), s.logs.sinks)
 	}
 	s.Log().Info("where does this go?")
-	if text, err := os.ReadFile(filepath.Join(dir, "log2")); err != nil || !strings.Contains(string(text), "where does this go?") {
-		t.Errorf("the new log has %q, %v", text, err)
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		text, err := os.ReadFile(filepath.Join(dir, "log2"))
+		if err == nil && strings.Contains(string(text), "where does this go?") {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the new log has %q, %v", text, err)
+		}
 	}
 }

@@ -384,6 +384,7 @@ func (t *transport) options() smtpd.Options {
 	o.ServiceName = t.service.Name
 	o.AuthService = first(t.view.String("smtpd_sasl_service"), "smtp")
 	o.ConnectionLimit = t.connectionLimit()
+	o.QueueSpace = t.room
 	o.Hoggers = t.hosts("smtpd_client_event_limit_exceptions")
 	o.BareNewlineExclusions = t.hosts("smtpd_forbid_bare_newline_exclusions")
 	o.XClientHosts, o.XForwardHosts = t.hosts("smtpd_authorized_xclient_hosts"), t.hosts("smtpd_authorized_xforward_hosts")
@@ -401,6 +402,9 @@ func (t *transport) options() smtpd.Options {
 	o.TLSAuthOnly = o.TLSAuthOnly || o.EnforceTLS
 	return o
 }
+
+// room is the answer to MAIL: a message that comes in needs memory as long as it does.
+func (t *transport) room(int64) bool { return t.builder.memoryShort == nil || !t.builder.memoryShort() }
 
 // connectionLimit is the service's process limit times what one of our sessions costs less than a process: at least 1,000.
 func (t *transport) connectionLimit() int {
