@@ -204,6 +204,9 @@ func (f *folder) readList(fresh bool) (reread bool, err error) {
 	f.validity, f.guid = list.validity, list.guid
 	f.next = max(f.next, list.next)
 	f.listed = make(map[string]uidEntry, len(list.entries))
+	if fresh {
+		f.files = make(map[string]*file, len(list.entries))
+	}
 	for _, entry := range list.entries {
 		f.listed[entry.base] = entry
 	}
