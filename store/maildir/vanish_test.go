@@ -3,6 +3,8 @@ package maildir
 import (
 	"errors"
 	"io"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"postilion/store"
@@ -70,5 +72,28 @@ func TestVanishes(t *testing.T) {
 				t.Errorf("%s %s during a delivery: %v %+v", name, how, err, outcomes)
 			}
 		}
+	}
+}
+
+// TestRenameOverHalfMade renames to a name under which a crash left a mailbox half made.
+func TestRenameOverHalfMade(t *testing.T) {
+	home := t.TempDir()
+	_, account := openHome(t, home)
+	if err := account.Create(t.Context(), "Work", ""); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"tmp", "new"} {
+		if err := os.MkdirAll(filepath.Join(home, "Maildir", ".Job", name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(home, "Maildir", ".Job", uidListName), []byte("3 V5 N1 Ga\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := account.Rename(t.Context(), "Work", "Job"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := account.Status(t.Context(), "Job"); err != nil {
+		t.Error(err)
 	}
 }
