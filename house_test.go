@@ -48,6 +48,9 @@ var sameFloor = map[[2]string]bool{
 	{"account", "table"}:         true,
 	// LMTP is SMTP's session in another form.
 	{"server/lmtpd", "server/smtpd"}: true,
+	// What IMAP and POP3 share before and around a login.
+	{"server/imapd", "server/login"}: true,
+	{"server/pop3d", "server/login"}: true,
 }
 
 const (

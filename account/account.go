@@ -67,6 +67,9 @@ type Client struct {
 type User struct {
 	// Name is the name after auth_username_format; it names the mail account.
 	Name string
+	// Entry names the record that userdb found under another name than Name (username_format of a passwd-file with a fixed path), "" when there
+	// is none. Names that lead to one entry mean one mail account.
+	Entry string
 	// Master is the name whose password was given when one user logs in as another (auth_master_user_separator), else "".
 	Master string
 	Home   string
@@ -79,6 +82,22 @@ type User struct {
 	// Fields holds every other userdb field.
 	Fields map[string]string
 }
+
+// Refusal is a failure with a reason that was written for the client: the reason field of passdb, or what a foreign auth server told.
+type Refusal struct {
+	// Kind is one of the kinds of failure.
+	Kind error
+	Text string
+}
+
+// Error implements error.
+func (r *Refusal) Error() string { return r.Kind.Error() + ": " + r.Text }
+
+// Unwrap returns the kind.
+func (r *Refusal) Unwrap() error { return r.Kind }
+
+// Reason is the text for the client.
+func (r *Refusal) Reason() string { return r.Text }
 
 // Kinds of failure, to be told apart with errors.Is.
 var (

@@ -21,7 +21,7 @@ type Expander func(template string, variables map[string]string) (string, error)
 
 // Passdb is one passdb block: where passwords are kept and what its result means.
 type Passdb struct {
-	// Driver is passwd-file, static, passwd, shadow or pam (both read the system's shadow entries).
+	// Driver is passwd-file, static, passwd, shadow or pam (both read the system's shadow entries), or oauth2 with a file of account/oauth2.
 	Driver, Args string
 	Deny, Master bool
 	// Pass asks, after a master login, that the target user also is in a later passdb.
@@ -35,6 +35,8 @@ type Passdb struct {
 	Mechanisms []string
 	// UsernameFilter holds patterns with * and ?, a leading ! excludes.
 	UsernameFilter []string
+	// Verbose is auth_verbose for this passdb: yes, no, or default for Options.Verbose.
+	Verbose string
 	// Where is the block's file:line for messages.
 	Where string
 }
@@ -46,7 +48,7 @@ type Userdb struct {
 	Skip                                             string
 	ResultSuccess, ResultFailure, ResultInternalFail string
 	DefaultFields, OverrideFields                    string
-	Where                                            string
+	Verbose, Where                                   string
 }
 
 // Options configure an Accounts; the names are Dovecot's.
@@ -71,13 +73,22 @@ type Options struct {
 	SSLRequired bool
 	// FailureDelay is auth_failure_delay, the wait before a failure is told.
 	FailureDelay time.Duration
+	// Verbose logs why a login failed (auth_verbose).
+	Verbose bool
+	// TokenCache bounds how many answers to tokens are remembered, for TokenTTL and, when they are refusals, TokenNegativeTTL.
+	TokenCache                 int
+	TokenTTL, TokenNegativeTTL time.Duration
 	// Penalty makes each failure from an address, and each for an account, slow the next ones down.
 	Penalty bool
 	// CertificateUsername is taken from the client certificate's subject for EXTERNAL ("commonName" or "emailAddress"); "" switches EXTERNAL off.
 	CertificateUsername string
 	Hostname            string
 	Expand              Expander
-	Log                 *slog.Logger
+	// Open opens passwd-files for reading; nil: os.Open.
+	Open func(name string) (*os.File, error)
+	// Shadow returns a system user's line of shadow(5), "" for no such user; nil: getent(1), which needs root.
+	Shadow func(ctx context.Context, name string) (string, error)
+	Log    *slog.Logger
 }
 
 // Accounts is Authenticator and Directory over passdb and userdb blocks.
@@ -126,7 +137,7 @@ func New(options Options) (*Accounts, error) {
 	}
 	decoyScheme := "SHA512-CRYPT"
 	for _, block := range options.Passdbs {
-		opened, scheme, err := openSource(block.Driver, block.Args, options.Expand, true)
+		opened, scheme, err := openSource(block.Driver, block.Args, &options, true)
 		if err != nil {
 			return nil, fmt.Errorf("%s: passdb: %w", block.Where, err)
 		}
@@ -140,7 +151,7 @@ func New(options Options) (*Accounts, error) {
 			a.userdbs = append(a.userdbs, userdb{Userdb: block})
 			continue
 		}
-		opened, _, err := openSource(block.Driver, block.Args, options.Expand, false)
+		opened, _, err := openSource(block.Driver, block.Args, &options, false)
 		if err != nil {
 			return nil, fmt.Errorf("%s: userdb: %w", block.Where, err)
 		}
@@ -189,7 +200,9 @@ func (a *Accounts) Start(_ context.Context, client Client, mechanism string) (Ex
 		return nil, ErrPlaintext
 	}
 	e := &exchange{accounts: a, attempt: attempt{client: client, mechanism: name}}
-	e.server = sasl.New(name, e, sasl.Options{Hostname: a.hostname(), Service: client.Service, Realms: a.options.Realms, TLS: client.TLS})
+	e.server = sasl.New(name, e, sasl.Options{
+		Hostname: a.hostname(), Service: client.Service, Realms: a.options.Realms, TLS: client.TLS, OpenIDConfiguration: a.openIDConfiguration(),
+	})
 	return e, nil
 }
 
@@ -208,7 +221,7 @@ func (a *Accounts) Password(ctx context.Context, client Client, name, secret str
 	if !a.plaintextAllowed(client) {
 		return nil, ErrPlaintext
 	}
-	return a.finish(ctx, attempt{client: client, mechanism: "PLAIN"}, func(t *attempt) (*User, error) {
+	return a.finish(ctx, attempt{client: client, mechanism: "PLAIN", token: secret}, func(t *attempt) (*User, error) {
 		return a.plain(ctx, t, "", name, secret)
 	})
 }
@@ -232,6 +245,7 @@ func (a *Accounts) finish(ctx context.Context, t attempt, run func(t *attempt) (
 // settle books the outcome and makes a failure wait.
 func (a *Accounts) settle(ctx context.Context, t *attempt, err error) error {
 	switch {
+	case t.settled:
 	case err == nil:
 		a.penalties.forget(t.client.Remote.Addr())
 		return nil

@@ -19,6 +19,10 @@ type attempt struct {
 	mechanism string
 	// name is the user name that the attempt is about, once known.
 	name string
+	// token is what a passdb of driver oauth2 checks: a token, or the password of a mechanism that gives one.
+	token string
+	// settled is set once the attempt was booked.
+	settled bool
 }
 
 // exchange joins a mechanism to the accounts: it is the mechanism's Credentials.
@@ -61,6 +65,7 @@ func (e *exchange) Next(ctx context.Context, response []byte) ([]byte, *User, er
 }
 
 func (e *exchange) Plain(authorization, authentication, secret string) (err error) {
+	e.attempt.token = secret
 	e.user, err = e.accounts.plain(e.ctx, &e.attempt, authorization, authentication, secret)
 	return err
 }
@@ -108,10 +113,19 @@ func (e *exchange) External(authorization string) (err error) {
 	return err
 }
 
-// Token implements the part of OAuth 2.0 that needs a token checked; no passdb that can do that is configured in this version.
-func (e *exchange) Token(authentication, _ string) error {
-	e.attempt.name = authentication
-	return fmt.Errorf("%w: no passdb of driver oauth2 checks tokens", ErrProof)
+// Token checks a bearer token; a passdb of another driver takes it as a password. A failure is booked at once, since clients need not wait for the
+// end of the exchange.
+func (e *exchange) Token(authentication, token string) error {
+	err := e.Plain("", authentication, token)
+	if err == nil {
+		return nil
+	}
+	err = e.accounts.settle(e.ctx, &e.attempt, err)
+	e.attempt.settled = true
+	if errors.Is(err, ErrUnavailable) {
+		return fmt.Errorf("%w: %w", sasl.ErrUnchecked, err)
+	}
+	return err
 }
 
 func (e *exchange) Anonymous(string) error {
@@ -177,6 +191,7 @@ func (a *Accounts) proveMaster(ctx context.Context, t *attempt, target, master s
 	if _, err := a.verify(ctx, t, master, check, true); err != nil {
 		return nil, err
 	}
+	a.options.Log.Info("Master user logging in as "+target, "user", target)
 	record := fields{}
 	for _, db := range a.passdbs {
 		if db.Master && db.Pass {
@@ -202,7 +217,12 @@ func (a *Accounts) verify(ctx context.Context, t *attempt, name string, check ch
 		}
 		found, ok, err := a.consult(ctx, t, db, name, check, &checked)
 		if db.Deny {
-			if err == nil && found != nil {
+			if err != nil {
+				// Whether the user is denied is not known.
+				return nil, fmt.Errorf("%w: deny passdb: %w", ErrUnavailable, err)
+			}
+			if found != nil {
+				a.explain(t, db, name, "User found from deny passdb")
 				return nil, fmt.Errorf("%w: %s is denied by %s", ErrProof, name, db.Where)
 			}
 			continue
@@ -235,7 +255,13 @@ func (a *Accounts) spendTime(name string, check check) {
 // consult asks one passdb. found is nil when it does not know the user.
 func (a *Accounts) consult(ctx context.Context, t *attempt, db *passdb, name string, check check, checked *bool) (found fields, ok bool, err error) {
 	variables := a.variables(name, t.client)
+	if tokens, ok := db.source.(*tokens); ok {
+		return a.consultTokens(ctx, t, db, tokens, name, variables, checked)
+	}
 	found, known, err := db.source.lookup(ctx, variables)
+	if err == nil && !known && check != nil {
+		a.explain(t, db, name, "unknown user")
+	}
 	if err != nil || !known {
 		return nil, false, err
 	}
@@ -243,6 +269,7 @@ func (a *Accounts) consult(ctx context.Context, t *attempt, db *passdb, name str
 		return nil, false, err
 	}
 	if !found.netsAllow(t.client.Remote.Addr()) {
+		a.explain(t, db, name, "allow_nets check failed: IP "+addrText(t.client.Remote)+" not in allowed networks")
 		return found, false, nil
 	}
 	if check == nil || found.has("nopassword") {
@@ -265,7 +292,32 @@ func (a *Accounts) consult(ctx context.Context, t *attempt, db *passdb, name str
 		a.options.Log.Info("auth: " + err.Error() + " for user " + name)
 		err = nil
 	}
+	if !ok && err == nil {
+		a.explain(t, db, name, "Password mismatch")
+	}
 	return found, ok, err
+}
+
+// explain logs why a passdb refused, as Dovecot's auth_verbose does.
+func (a *Accounts) explain(t *attempt, db *passdb, name, why string) {
+	if db.Master {
+		name += ",master"
+	}
+	a.verbosely(db.Verbose, db.Driver, t.client, name, why)
+}
+
+// verbosely writes a line when the block's auth_verbose, or the general one, asks for it.
+func (a *Accounts) verbosely(verbose, driver string, client Client, name, why string) {
+	if verbose == "no" || verbose != "yes" && !a.options.Verbose {
+		return
+	}
+	if ip := addrText(client.Remote); ip != "" {
+		name += "," + ip
+	}
+	if client.Session != "" {
+		name += ",<" + client.Session + ">"
+	}
+	a.options.Log.Info(driver + "(" + name + "): " + why)
 }
 
 // secret returns the stored password of a user, for the mechanisms whose arithmetic is made with it; the decoy when there is none.
@@ -286,11 +338,10 @@ func (a *Accounts) secret(ctx context.Context, t *attempt, authentication string
 // admit refuses users whose record says that they may not log in.
 func (a *Accounts) admit(client Client, record fields) error {
 	if record.has("nologin") {
-		reason, _ := record.get("reason")
-		if reason == "" {
-			reason = "account is disabled"
+		if reason, _ := record.get("reason"); reason != "" {
+			return &Refusal{Kind: ErrDenied, Text: reason}
 		}
-		return fmt.Errorf("%w: %s", ErrDenied, reason)
+		return fmt.Errorf("%w: account is disabled", ErrDenied)
 	}
 	if _, proxied := record.get("proxy"); proxied {
 		return fmt.Errorf("%w: passdb asks to proxy %s logins, which this server does not do", ErrUnavailable, client.Service)

@@ -23,10 +23,10 @@ const (
 )
 
 // openSource opens what a driver's args name. scheme is the default password scheme, "" where there is none.
-func openSource(driver, args string, expand Expander, isPassdb bool) (opened source, scheme string, err error) {
+func openSource(driver, args string, options *Options, isPassdb bool) (opened source, scheme string, err error) {
 	switch driver {
 	case "passwd-file":
-		return newPasswdFile(args, expand)
+		return newPasswdFile(args, options)
 	case "static":
 		s := &static{fields: parseFields(args)}
 		return s, "PLAIN", nil
@@ -36,11 +36,24 @@ func openSource(driver, args string, expand Expander, isPassdb bool) (opened sou
 		if !isPassdb {
 			return nil, "", fmt.Errorf("driver %s is no userdb", driver)
 		}
-		return newSystem("shadow"), "CRYPT", nil
+		s := newSystem("shadow")
+		if options.Shadow != nil {
+			s.ask = func(ctx context.Context, name string) (string, bool, error) {
+				line, err := options.Shadow(ctx, name)
+				return line, line != "", err
+			}
+		}
+		return s, "CRYPT", nil
+	case "oauth2":
+		if !isPassdb {
+			return nil, "", errors.New("driver oauth2 is no userdb")
+		}
+		opened, err = newTokens(args, options)
+		return opened, "", err
 	case "":
 		return nil, "", errors.New("driver is missing: say, for example, driver = passwd-file")
 	}
-	return nil, "", fmt.Errorf("driver %s is not supported by this version: use passwd-file, static, passwd or pam", driver)
+	return nil, "", fmt.Errorf("driver %s is not supported by this version: use passwd-file, static, passwd, pam or oauth2", driver)
 }
 
 // passwdFile is Dovecot's passwd-file: user:password:uid:gid:gecos:home:shell:extra fields.
@@ -49,6 +62,7 @@ type passwdFile struct {
 	scheme         string
 	usernameFormat string
 	expand         Expander
+	open           func(name string) (*os.File, error)
 
 	mu    sync.Mutex
 	files map[string]*passwdEntries
@@ -62,8 +76,11 @@ type passwdEntries struct {
 	order    []string
 }
 
-func newPasswdFile(args string, expand Expander) (source, string, error) {
-	p := &passwdFile{scheme: "CRYPT", expand: expand, files: map[string]*passwdEntries{}}
+func newPasswdFile(args string, options *Options) (source, string, error) {
+	p := &passwdFile{scheme: "CRYPT", expand: options.Expand, open: options.Open, files: map[string]*passwdEntries{}}
+	if p.open == nil {
+		p.open = os.Open
+	}
 	rest := strings.TrimSpace(args)
 	for {
 		word, after, _ := strings.Cut(rest, " ")
@@ -117,8 +134,15 @@ func (p *passwdFile) lookup(_ context.Context, variables map[string]string) (fie
 	if !ok {
 		return nil, false, nil
 	}
-	return append(fields{{"default_pass_scheme", p.scheme}}, found...), true, nil
+	record := fields{{"default_pass_scheme", p.scheme}}
+	if path == p.path && name != variables["u"] {
+		record = append(record, field{entryField, name})
+	}
+	return append(record, found...), true, nil
 }
+
+// entryField holds the name of the entry that was found under another name. No file can have such a field.
+const entryField = "\x00entry"
 
 func (p *passwdFile) each(_ context.Context, fn func(name string) bool) error {
 	if strings.Contains(p.path, "%") {
@@ -138,7 +162,7 @@ func (p *passwdFile) each(_ context.Context, fn func(name string) bool) error {
 
 // load returns the entries of a file, read again when its time or size changed.
 func (p *passwdFile) load(path string) (*passwdEntries, error) {
-	stat, err := os.Stat(path)
+	stat, err := p.stat(path)
 	if err != nil {
 		return nil, fmt.Errorf("passwd-file: %w", err)
 	}
@@ -147,7 +171,7 @@ func (p *passwdFile) load(path string) (*passwdEntries, error) {
 	if known, ok := p.files[path]; ok && known.modified.Equal(stat.ModTime()) && known.size == stat.Size() {
 		return known, nil
 	}
-	entries, err := readPasswdFile(path, stat)
+	entries, err := p.read(path, stat)
 	if err != nil {
 		return nil, err
 	}
@@ -162,11 +186,25 @@ func (p *passwdFile) load(path string) (*passwdEntries, error) {
 	return entries, nil
 }
 
-func readPasswdFile(path string, stat fs.FileInfo) (*passwdEntries, error) {
+// stat looks at a file; one in a directory that this process cannot pass is opened for that.
+func (p *passwdFile) stat(path string) (fs.FileInfo, error) {
+	info, err := os.Stat(path)
+	if !errors.Is(err, fs.ErrPermission) {
+		return info, err
+	}
+	file, err := p.open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return file.Stat()
+}
+
+func (p *passwdFile) read(path string, stat fs.FileInfo) (*passwdEntries, error) {
 	if stat.Size() > MaxPasswdFile {
 		return nil, fmt.Errorf("passwd-file %s: %d octets are more than %d", path, stat.Size(), MaxPasswdFile)
 	}
-	file, err := os.Open(path)
+	file, err := p.open(path)
 	if err != nil {
 		return nil, fmt.Errorf("passwd-file: %w", err)
 	}

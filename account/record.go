@@ -33,7 +33,7 @@ func (a *Accounts) PassdbFields(ctx context.Context, client Client, name string)
 		case "user":
 			normal = f.value
 			continue
-		case "password", "default_pass_scheme", "allow_nets", "nopassword", "uid", "gid", "home":
+		case "password", "default_pass_scheme", entryField, "allow_nets", "nopassword", "uid", "gid", "home":
 			continue
 		}
 		if !strings.HasPrefix(f.name, "userdb_") {

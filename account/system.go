@@ -26,6 +26,8 @@ const (
 // found like local ones. Reading shadow needs root.
 type system struct {
 	database string
+	// ask looks one name up; nil: getent.
+	ask func(ctx context.Context, name string) (line string, found bool, err error)
 
 	mu      sync.Mutex
 	answers map[string]systemAnswer
@@ -52,7 +54,11 @@ func (s *system) lookup(ctx context.Context, variables map[string]string) (field
 	if ok && time.Now().Before(answer.until) {
 		return answer.fields, answer.found, nil
 	}
-	line, found, err := getent(ctx, s.database, name)
+	ask := s.ask
+	if ask == nil {
+		ask = func(ctx context.Context, name string) (string, bool, error) { return getent(ctx, s.database, name) }
+	}
+	line, found, err := ask(ctx, name)
 	if err != nil {
 		return nil, false, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os/user"
 	"strconv"
 	"strings"
@@ -42,6 +43,9 @@ func (a *Accounts) lookup(ctx context.Context, client Client, record fields, nam
 			continue
 		}
 		found, ok, err := a.consultUserdb(ctx, db, record, variables)
+		if !ok && err == nil {
+			a.verbosely(db.Verbose, db.Driver, client, name, "unknown user")
+		}
 		if ok {
 			merged = merged.merge(found)
 		}
@@ -67,7 +71,7 @@ func (a *Accounts) consultUserdb(ctx context.Context, db userdb, record fields, 
 	}
 	plain := make(fields, 0, len(found))
 	for _, f := range found {
-		if f.name == "password" {
+		if f.name == "password" || f.name == entryField {
 			continue
 		}
 		if name, ours := strings.CutPrefix(f.name, "userdb_"); ours {
@@ -76,8 +80,35 @@ func (a *Accounts) consultUserdb(ctx context.Context, db userdb, record fields, 
 			plain = append(plain, f)
 		}
 	}
-	plain, err = a.withDefaults(plain, db.DefaultFields, db.OverrideFields, variables)
+	if plain, err = a.withDefaults(plain, db.DefaultFields, db.OverrideFields, variables); err != nil {
+		return nil, false, err
+	}
+	if entry, has := found.get(entryField); has {
+		plain, err = a.oneAccount(plain, found, db, entry, variables)
+	}
 	return plain, err == nil, err
+}
+
+// oneAccount keeps the entry's name as that of the account, unless the fields put the mail of its names into different places.
+func (a *Accounts) oneAccount(record, found fields, db userdb, entry string, variables map[string]string) (fields, error) {
+	own := maps.Clone(variables)
+	maps.Copy(own, userVariables(entry))
+	plain := make(fields, 0, len(found))
+	for _, f := range found {
+		if name, ours := strings.CutPrefix(f.name, "userdb_"); ours || isAccountField(f.name) {
+			plain = append(plain, field{name, f.value})
+		}
+	}
+	other, err := a.withDefaults(plain, db.DefaultFields, db.OverrideFields, own)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range []string{"home", "mail"} {
+		if other.first(name, "") != record.first(name, "") {
+			return record, nil
+		}
+	}
+	return append(record, field{entryField, entry}), nil
 }
 
 func isAccountField(name string) bool { return name == "uid" || name == "gid" || name == "home" }
@@ -111,6 +142,8 @@ func makeUser(name string, found fields) (*User, error) {
 			u.GID = id
 		case f.name == "home":
 			u.Home = f.value
+		case f.name == entryField:
+			u.Entry = f.value
 		case f.name == "mail":
 			u.Mail = f.value
 		case strings.HasPrefix(f.name, "quota_rule"):

@@ -79,6 +79,7 @@ func (b *Batch) Start() error {
 	if b.err != nil {
 		return b.err
 	}
+	b.db.gather.started.Add(1)
 	err := b.guard(func() error { return b.db.pebble.ApplyNoSyncWait(b.pebble, pebble.Sync) })
 	b.waiting = err == nil
 	return err

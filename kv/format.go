@@ -11,26 +11,29 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // formatVersion is what this program writes and the newest that it reads. It changes when spaces or options make a database
-// unreadable for older programs; each room keeps a version of its own rows besides.
+// unreadable for older programs; each room keeps a version of its own rows besides, see Format.
 const formatVersion = 1
 
 const (
 	formatName   = "POSTILION"
 	formatPrefix = "postilion database format "
 	ownerName    = "OWNER"
+	// writtenPrefix begins the line that names the program for one that is older.
+	writtenPrefix = "written by "
 )
 
 // checkFormat stamps a new directory with the version before anything else is written there, and refuses one it cannot read.
-func checkFormat(files vfs.FS, dir string) error {
+func checkFormat(files vfs.FS, dir string, readOnly bool) error {
 	name := files.PathJoin(dir, formatName)
 	text, err := readFile(files, name)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) && !readOnly {
 		if found, err := foreign(files, dir); err != nil || found != "" {
 			return errors.Join(err, formatError(found != "", "%s holds %s but no %s file: it is another program's database", dir, found, formatName))
 		}
@@ -39,12 +42,48 @@ func checkFormat(files vfs.FS, dir string) error {
 	if err != nil {
 		return fmt.Errorf("kv: reading %s: %w", name, err)
 	}
-	digits, ok := strings.CutPrefix(strings.TrimSuffix(string(text), "\n"), formatPrefix)
+	line, rest, _ := strings.Cut(string(text), "\n")
+	digits, ok := strings.CutPrefix(line, formatPrefix)
 	version, err := strconv.Atoi(digits)
 	if !ok || err != nil || version < 1 {
 		return formatError(true, "%s does not name a format", name)
 	}
-	return formatError(version > formatVersion, "%s says version %d, this program reads up to %d: start the newer program", name, version, formatVersion)
+	if version > formatVersion {
+		by, ok := strings.CutPrefix(strings.TrimSpace(rest), writtenPrefix)
+		if !ok {
+			by = "another program"
+		}
+		return formatError(true, "%s says version %d, written by %s; this program, %s, reads up to %d: start that program or a newer one",
+			name, version, by, program(), formatVersion)
+	}
+	return whole(files, dir)
+}
+
+// whole refuses a directory that has lost what tells which files belong to the database: opened, it would pass for a new one, and everything in it
+// would be removed.
+func whole(files vfs.FS, dir string) error {
+	names, err := files.List(dir)
+	if err != nil {
+		return fmt.Errorf("kv: listing %s: %w", dir, err)
+	}
+	rows := ""
+	for _, name := range names {
+		if strings.HasPrefix(name, "marker.manifest.") {
+			return nil
+		}
+		switch path := files.PathJoin(dir, name); files.PathBase(name)[max(0, len(name)-4):] {
+		case ".sst", "blob":
+			rows = name
+		case ".log":
+			if info, err := files.Stat(path); err == nil && info.Size() > 0 {
+				rows = name
+			}
+		}
+	}
+	if rows == "" {
+		return nil
+	}
+	return fmt.Errorf("%w: %s holds %s but no marker.manifest file that tells which files belong to it", ErrDamaged, dir, rows)
 }
 
 func formatError(wrong bool, format string, args ...any) error {
@@ -70,7 +109,7 @@ func foreign(files vfs.FS, dir string) (string, error) {
 
 func writeFormat(files vfs.FS, dir string) error {
 	name := files.PathJoin(dir, formatName)
-	err := writeFile(files, name+".tmp", fmt.Appendf(nil, "%s%d\n", formatPrefix, formatVersion))
+	err := writeFile(files, name+".tmp", fmt.Appendf(nil, "%s%d\n%s%s\n", formatPrefix, formatVersion, writtenPrefix, program()))
 	if err == nil {
 		err = files.Rename(name+".tmp", name)
 	}
@@ -131,6 +170,28 @@ func writeFile(files vfs.FS, name string, text []byte) error {
 		err = f.Sync()
 	}
 	return errors.Join(err, f.Close())
+}
+
+// makeDirectory makes dir and what is missing above it. A name is durable only when the directory that holds it was flushed, so until the database is
+// stamped every directory on the way down is, also those that somebody else made a moment ago. Directories above that may not be read
+// were there before, and a file system that has no flush for directories is not asked twice.
+func makeDirectory(files vfs.FS, dir string) error {
+	if err := files.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	if _, err := files.Stat(files.PathJoin(dir, formatName)); err == nil {
+		return nil
+	}
+	for at := dir; ; at = files.PathDir(at) {
+		if err := syncDirectory(files, at); at != dir && (errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EINVAL)) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if files.PathDir(at) == at {
+			return nil
+		}
+	}
 }
 
 func syncDirectory(files vfs.FS, dir string) error {

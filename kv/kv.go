@@ -42,6 +42,8 @@ var (
 	ErrLocked = errors.New("kv: the database is in use")
 	// ErrFormat: the directory holds something that this version cannot read.
 	ErrFormat = errors.New("kv: unknown database format")
+	// ErrDamaged: the database's files are not what was written.
+	ErrDamaged = errors.New("kv: the database is damaged")
 )
 
 // Sizes taken when Options leaves them zero.
@@ -81,6 +83,8 @@ type Options struct {
 	// SeparateFrom is the size in octets from which values live in blob files beside the tree, which compaction does not rewrite; 0 takes the
 	// default, below 0 keeps all values in the tree. It may change from one opening to the next.
 	SeparateFrom int
+	// ReadOnly opens a database, such as a backup, of which no file is to be changed: what the log holds is read into memory. There must be one.
+	ReadOnly bool
 }
 
 // DB is an open database. Its methods may be called at the same time, except Close.
@@ -92,10 +96,13 @@ type DB struct {
 	cache  *pebble.Cache
 	log    *slog.Logger
 	disk   disk
+	// readOnly: nothing may be written.
+	readOnly bool
 
 	onFatal  func(error)
 	failure  atomic.Pointer[failure]
 	commits  atomic.Int64
+	gather   gather
 	corrupt  atomic.Int64
 	spacesMu sync.Mutex
 	claimed  map[string]bool
@@ -108,14 +115,19 @@ type failure struct{ err error }
 func Open(dir string, options Options) (*DB, error) {
 	options = options.withDefaults()
 	fs := options.FS
-	if err := fs.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("kv: making %s: %w", dir, err)
+	var lock io.Closer = io.NopCloser(nil)
+	if options.ReadOnly {
+		options.Ballast = -1
+	} else {
+		if err := makeDirectory(fs, dir); err != nil {
+			return nil, fmt.Errorf("kv: making %s: %w", dir, err)
+		}
+		var err error
+		if lock, err = lockDirectory(fs, dir); err != nil {
+			return nil, err
+		}
 	}
-	lock, err := lockDirectory(fs, dir)
-	if err != nil {
-		return nil, err
-	}
-	db := &DB{dir: dir, fs: fs, lock: lock, log: options.Logger, onFatal: options.OnFatal, claimed: map[string]bool{}}
+	db := &DB{dir: dir, fs: fs, lock: lock, log: options.Logger, readOnly: options.ReadOnly, onFatal: options.OnFatal, claimed: map[string]bool{}}
 	db.disk = disk{fs: fs, dir: dir, minFree: options.MinFree, ballast: options.Ballast, log: options.Logger}
 	if err := db.open(options); err != nil {
 		return nil, errors.Join(err, lock.Close())
@@ -149,10 +161,12 @@ func (o Options) withDefaults() Options {
 }
 
 func (db *DB) open(options Options) (err error) {
-	if err := checkFormat(db.fs, db.dir); err != nil {
+	if err := checkFormat(db.fs, db.dir, options.ReadOnly); err != nil {
 		return err
 	}
-	db.disk.releaseWhenLow()
+	if !options.ReadOnly {
+		db.disk.releaseWhenLow()
+	}
 	db.cache = pebble.NewCache(options.CacheSize)
 	defer db.cache.Unref()
 	defer func() {
@@ -161,6 +175,9 @@ func (db *DB) open(options Options) (err error) {
 		}
 	}()
 	db.pebble, err = pebble.Open(db.dir, db.pebbleOptions(options))
+	if errors.Is(err, pebble.ErrCorruption) {
+		return fmt.Errorf("%w: opening %s: %w", ErrDamaged, db.dir, err)
+	}
 	if err != nil {
 		return fmt.Errorf("kv: opening %s: %w", db.dir, err)
 	}
@@ -170,10 +187,12 @@ func (db *DB) open(options Options) (err error) {
 
 func (db *DB) pebbleOptions(options Options) *pebble.Options {
 	o := &pebble.Options{
+		ReadOnly:                    options.ReadOnly,
 		FS:                          vfs.OnDiskFull(db.fs, db.disk.release),
 		Cache:                       db.cache,
 		MemTableSize:                uint64(options.MemTableSize),
 		MemTableStopWritesThreshold: 3,
+		WALMinSyncInterval:          db.gather.pause,
 		MaxOpenFiles:                512,
 		FormatMajorVersion:          pebble.FormatValueSeparation,
 		Logger:                      (*pebbleLog)(db),
@@ -216,6 +235,9 @@ func (db *DB) Close() error {
 	}
 	return errors.Join(err, db.lock.Close())
 }
+
+// Dir is the directory of the database.
+func (db *DB) Dir() string { return db.dir }
 
 // Err returns nil, or ErrFailed with the reason once the database cannot go on.
 func (db *DB) Err() error {

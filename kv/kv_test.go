@@ -144,14 +144,15 @@ func TestGetAndSnapshot(t *testing.T) {
 
 func TestFormat(t *testing.T) {
 	for text, want := range map[string]string{
-		"postilion database format 2\n":  "version 2, this program reads up to 1: start the newer program",
-		"postilion database format 0\n":  "does not name a format",
-		"postilion database format x\n":  "does not name a format",
-		"":                               "does not name a format",
-		"another file\n":                 "does not name a format",
-		"postilion database format 1\n":  "",
-		"postilion database format 1":    "",
-		"postilion database format -1\n": "does not name a format",
+		"postilion database format 2\n":                              "version 2, written by another program; this program, postilion (development build), reads up to 1: start that program",
+		"postilion database format 2\nwritten by postilion v9.1.0\n": "written by postilion v9.1.0;",
+		"postilion database format 0\n":                              "does not name a format",
+		"postilion database format x\n":                              "does not name a format",
+		"":                                                           "does not name a format",
+		"another file\n":                                             "does not name a format",
+		"postilion database format 1\n":                              "",
+		"postilion database format 1":                                "",
+		"postilion database format -1\n":                             "does not name a format",
 	} {
 		fs := vfs.NewMem()
 		if err := errors.Join(fs.MkdirAll("db", 0o700), writeFile(fs, "db/"+formatName, []byte(text))); err != nil {

@@ -60,6 +60,9 @@ func (db *DB) spacePrefix(name string) (byte, error) {
 	if err := it.Close(); err != nil {
 		return 0, err
 	}
+	if db.readOnly {
+		return 0, fmt.Errorf("kv: there is no space %q: %w", name, ErrNotFound)
+	}
 	if used >= maxSpaces {
 		return 0, fmt.Errorf("kv: no room for space %q: there are %d", name, used)
 	}
@@ -68,6 +71,9 @@ func (db *DB) spacePrefix(name string) (byte, error) {
 	batch.Set(own, row, []byte{byte(used + 1)})
 	return byte(used + 1), batch.Commit()
 }
+
+// Raw is the space with that octet before its keys, whatever its name, for rows that were saved from another database as they were. It is not claimed.
+func (db *DB) Raw(prefix byte) *Space { return &Space{db: db, prefix: prefix} }
 
 // Release gives the space back for another to ask for.
 func (s *Space) Release() {

@@ -10,7 +10,7 @@ import (
 
 // Accounts makes the passdbs and userdbs of a configuration, for commands that ask them without a server.
 func Accounts(view *dovecot.View, log *slog.Logger) (*account.Accounts, error) {
-	return newAccounts(view, log)
+	return newAccounts(view, &Options{}, log)
 }
 
 // authEndpoints builds the server of `service auth` for foreign MTAs and delivery agents, and the sockets it serves.

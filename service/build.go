@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"strings"
@@ -38,11 +39,14 @@ type builder struct {
 	endpoints    []Endpoint
 	sessions     []func() int
 	background   []func(ctx context.Context)
+	closers      []io.Closer
+	sinks        map[string]bool
 	// mailboxSockets are the LMTP sockets that our own Dovecot half serves, by what main.cf calls them.
 	mailboxSockets map[string]bool
 	// authSockets are the auth sockets that our own Dovecot half serves.
 	authSockets  map[string]bool
 	sharedTables *tables
+	agents       agents
 	// inspecting builds without a trace on the disk.
 	inspecting bool
 }
@@ -58,18 +62,23 @@ func (b *builder) warn(where, text string) {
 func (s *Server) build(ctx context.Context) (*builder, error) {
 	b := &builder{
 		options: s.options, spool: spool.New(spoolDir(s.options.Getenv)),
-		mailboxSockets: map[string]bool{}, authSockets: map[string]bool{}, resolver: resolve.New(resolve.Options{}),
+		mailboxSockets: map[string]bool{}, authSockets: map[string]bool{}, resolver: resolve.New(s.options.Resolve),
 	}
 	if err := b.read(); err != nil {
 		return nil, err
 	}
+	s.logs.begin()
 	if err := b.openLogs(s.logs); err != nil {
 		return nil, err
 	}
-	s.log = b.log
-	b.certificates.log = b.log
+	b.sinks = s.logs.used()
+	if s.current == nil {
+		s.follow.set(b.log)
+		s.log = s.follow.logger()
+	}
+	b.certificates.log, b.certificates.openFile = b.log, b.options.open
 	if s.stores == nil {
-		s.stores = newStores(b.log, b.remember(), func(err error) {
+		s.stores = newStores(s.log, s.options.Root, b.remember(), func(err error) {
 			select {
 			case s.fatal <- err:
 			default:
@@ -99,9 +108,11 @@ func (b *builder) remember() time.Duration {
 	return lifetime + 24*time.Hour
 }
 
-func (b *builder) read() error {
+func (b *builder) read() error { return b.readBy(b.options.open) }
+
+func (b *builder) readBy(open func(name string) (*os.File, error)) error {
 	if dir := b.options.PostfixDir; dir != "" {
-		config, err := postfix.Load(dir)
+		config, err := postfix.LoadWith(postfix.Options{Dir: dir, Open: open})
 		if err != nil {
 			return err
 		}
@@ -116,7 +127,7 @@ func (b *builder) read() error {
 		b.postfix = config
 	}
 	if file := b.options.DovecotFile; file != "" {
-		config, err := dovecot.Load(file)
+		config, err := dovecot.LoadWith(dovecot.Options{File: file, Open: open})
 		if err != nil {
 			return err
 		}
@@ -169,7 +180,7 @@ func (b *builder) mailboxHalf() error {
 	if err != nil {
 		return fmt.Errorf("%s: base_dir: %w", view.Where("base_dir"), err)
 	}
-	if b.accounts, err = newAccounts(view, b.dovecotLog); err != nil {
+	if b.accounts, err = newAccounts(view, &b.options, b.dovecotLog); err != nil {
 		return err
 	}
 	if err := b.openVault(view); err != nil {
@@ -203,11 +214,11 @@ func (b *builder) mailboxHalf() error {
 // openVault opens the vault of mail_location before anybody is told that we are ready: one that another process owns, or that cannot be
 // written, ends the start, not each delivery.
 func (b *builder) openVault(view *dovecot.View) error {
-	location := view.String("mail_location")
+	location := placed(view, view.String("mail_location"))
 	if b.inspecting || !strings.HasPrefix(location, "vault:") || strings.Contains(location, "%") {
 		return nil
 	}
-	if _, _, err := b.stores.at(location); err != nil {
+	if _, _, err := b.stores.at(location, -1, -1); err != nil {
 		return fmt.Errorf("%s: mail_location: %w", view.Where("mail_location"), err)
 	}
 	return nil

@@ -49,6 +49,11 @@ func (s *system) dialFrom(protocol, source string) (*wire, error) {
 	return newWire(s.t, conn), conn.SetDeadline(time.Now().Add(patience))
 }
 
+// dialPort connects to a port of this host.
+func (s *system) dialPort(port int) (net.Conn, error) {
+	return net.DialTimeout("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), patience)
+}
+
 func newWire(t testing.TB, conn net.Conn) *wire {
 	return &wire{t: t, conn: conn, r: bufio.NewReader(conn), w: bufio.NewWriter(conn)}
 }

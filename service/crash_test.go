@@ -10,16 +10,24 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"postilion/service"
+	"postilion/service/roles"
 )
 
 // serveVariable names the directory that a copy of this test program serves instead of running tests.
 const serveVariable = "POSTILION_TEST_SERVE"
 
 func TestMain(m *testing.M) {
+	if code, ok := roles.Run(os.Args[1:], os.Stderr); ok {
+		os.Exit(code)
+	}
+	if dir := os.Getenv(divideVariable); dir != "" {
+		os.Exit(serveDivided(dir))
+	}
 	if dir := os.Getenv(serveVariable); dir != "" {
 		os.Exit(serveAlone(dir))
 	}
@@ -56,8 +64,14 @@ func serveAlone(dir string) int {
 // serve runs a process of its own over the system's files and returns when it is ready.
 func (s *system) serve() *exec.Cmd {
 	s.t.Helper()
-	process := exec.Command(os.Args[0])
-	process.Env = append(os.Environ(), serveVariable+"="+s.dir, "TMPDIR="+s.dir)
+	return s.serveBy(serveVariable, "TMPDIR="+s.dir)
+}
+
+// serveBy is serve with the variable that says how, and the environment.
+func (s *system) serveBy(variable string, env ...string) *exec.Cmd {
+	s.t.Helper()
+	process := exec.Command("/proc/self/exe")
+	process.Env = append(append(os.Environ(), variable+"="+s.dir), env...)
 	output, err := process.StderrPipe()
 	if err != nil {
 		s.t.Fatal(err)
@@ -165,12 +179,17 @@ func (l *ledger) wait(count int) {
 
 // numbered sends numbered messages until the server is gone.
 func (s *system) numbered(l *ledger, round, session, accounts int) {
+	s.numberedUntil(l, new(atomic.Bool), round, session, accounts)
+}
+
+// numberedUntil is numbered until over.
+func (s *system) numberedUntil(l *ledger, over *atomic.Bool, round, session, accounts int) {
 	w, err := s.greetSMTP("smtp")
 	if err != nil {
 		return
 	}
 	defer w.close()
-	for i := 0; ; i++ {
+	for i := 0; !over.Load(); i++ {
 		number := fmt.Sprintf("%d.%d.%d", round, session, i)
 		first, second := (session+i)%accounts, (session+i+1)%accounts
 		text := "Subject: " + number + "\r\n\r\n" + strings.Repeat("line of "+number+"\r\n", 20)

@@ -2,11 +2,10 @@ package service
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/netip"
+	"log/slog"
 	"os"
 	"strings"
 
@@ -22,6 +21,7 @@ func fileMode(mode int) fs.FileMode { return fs.FileMode(mode) & fs.ModePerm }
 type imapMail struct {
 	locations *locations
 	view      *dovecot.View
+	log       *slog.Logger
 }
 
 // Open implements imapd.Mail.
@@ -114,6 +114,7 @@ func (m *imapMail) namespace(ctx context.Context, u *account.User, s *dovecot.Se
 		}
 		ns.Mailboxes = append(ns.Mailboxes, setting)
 	}
+	ns.Account = withExpiry(mail, s, m.log)
 	return ns, true, nil
 }
 
@@ -124,39 +125,41 @@ func (b *builder) imapEndpoints() error {
 	if err != nil {
 		return err
 	}
-	tlsConfig, err := dovecotTLS(view, &b.certificates)
+	common, err := b.loginOptions(view, "imap")
 	if err != nil {
 		return err
 	}
-	trusted, err := prefixes(view.List("login_trusted_networks"))
-	if err != nil {
-		return fmt.Errorf("%s: login_trusted_networks: %w", view.Where("login_trusted_networks"), err)
-	}
 	workarounds := view.List("imap_client_workarounds")
 	options := imapd.Options{
-		Auth: b.accounts, Mail: &imapMail{locations: locations, view: view}, Spool: b.spool, Log: b.dovecotLog,
+		Options: common, Auth: b.accounts, Mail: &imapMail{locations: locations, view: view, log: b.dovecotLog}, Spool: b.spool,
 		Greeting: view.String("login_greeting"), Capability: view.String("imap_capability"),
 		DisablePlaintextAuth: view.Bool("disable_plaintext_auth") || view.String("ssl") == "required",
-		Trusted:              trusted,
 		IDLog:                view.List("imap_id_log"),
 		MaxLine:              int(min(view.Size("imap_max_line_length"), 1<<30)), LiteralMinus: view.Bool("imap_literal_minus"),
-		AppendLimit:    max(0, sizeOrZero(view, "mail_max_size")),
-		MaxConnections: clientLimit(view, "imap-login"), MaxUserIP: view.Int("mail_max_userip_connections"),
+		AppendLimit:  max(0, sizeOrZero(view, "mail_max_size")),
 		IdleNotify:   view.Duration("imap_idle_notify_interval"),
 		DelayNewMail: hasWord(workarounds, "delay-newmail"), TBExtraMailboxSep: hasWord(workarounds, "tb-extra-mailbox-sep"),
 		TBLSubFlags: hasWord(workarounds, "tb-lsub-flags"),
 		IMAP4rev2:   view.Bool("postilion_imap4rev2"), UTF8Accept: view.Bool("postilion_imap4rev2"), MailboxID: view.Bool("postilion_imap_objectid"),
+		SpecialUse:       hasSpecialUse(view),
 		CreateSpecialUse: view.Bool("postilion_imap_create_special_use"),
 	}
 	if root, ok := view.Plugin("quota"); ok && hasWord(view.List("mail_plugins"), "imap_quota") {
 		options.QuotaRoot = quotaRootName(root)
 	}
-	if tlsConfig != nil {
-		options.TLS = func() *tls.Config { return tlsConfig }
+	return b.loginEndpoints(view, "imap", common.TLS != nil, imapd.New(options).Gate)
+}
+
+// hasSpecialUse tells whether some mailbox section names a special use.
+func hasSpecialUse(view *dovecot.View) bool {
+	for _, ns := range view.Sections("namespace") {
+		for _, box := range ns.Sections("mailbox") {
+			if box.String("special_use") != "" {
+				return true
+			}
+		}
 	}
-	server := imapd.New(options)
-	b.sessions = append(b.sessions, server.Sessions)
-	return b.loginEndpoints(view, "imap", tlsConfig != nil, server.Serve, server.ServeTLS)
+	return false
 }
 
 // quotaRootName is NAME in quota = DRIVER:NAME:PARAMETERS; without a name the root has an empty one.
@@ -171,64 +174,6 @@ func sizeOrZero(view *dovecot.View, name string) int64 {
 		return 0
 	}
 	return view.Size(name)
-}
-
-// clientLimit bounds the connections of a login service: client_limit times process_limit, at least what default_client_limit gives.
-func clientLimit(view *dovecot.View, service string) int {
-	s, ok := view.Section("service", service)
-	if !ok {
-		return view.Int("default_client_limit")
-	}
-	clients := s.Int("client_limit")
-	if clients <= 0 {
-		clients = view.Int("default_client_limit")
-	}
-	processes := s.Int("process_limit")
-	if processes <= 0 {
-		processes = view.Int("default_process_limit")
-	}
-	return max(clients, 1) * max(processes, 1)
-}
-
-func prefixes(words []string) ([]netip.Prefix, error) {
-	var list []netip.Prefix
-	for _, word := range words {
-		p, err := dovecot.ParseNet(word)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, p)
-	}
-	return list, nil
-}
-
-// loginEndpoints lists the sockets of SERVICE-login: listeners named SERVICE and SERVICEs, and any others.
-func (b *builder) loginEndpoints(view *dovecot.View, protocol string, hasTLS bool, clear, implicit serveFunc) error {
-	s, ok := view.Section("service", protocol+"-login")
-	if !ok {
-		return nil
-	}
-	for _, l := range s.Sections("inet_listener") {
-		withTLS := l.Bool("ssl")
-		if withTLS && !hasTLS {
-			continue
-		}
-		if l.Bool("haproxy") {
-			b.warn(l.Position().String(), "inet_listener "+l.Name()+": haproxy is not supported by this version for "+protocol+"; the listener is left out")
-			continue
-		}
-		for _, e := range dovecotAddresses(view, l) {
-			e.Protocol, e.TLS, e.serve = protocol, "no TLS", clear
-			switch {
-			case withTLS:
-				e.Protocol, e.TLS, e.serve = protocol+"s", "TLS", implicit
-			case hasTLS:
-				e.TLS = "STARTTLS"
-			}
-			b.endpoints = append(b.endpoints, e)
-		}
-	}
-	return nil
 }
 
 // spoolDir is where large messages wait while they come in.

@@ -64,8 +64,8 @@ func newInspector(o InspectOptions) *builder {
 		log: o.Log, postfixLog: o.Log, dovecotLog: o.Log, spool: spool.New(spoolDir(o.Getenv)),
 		mailboxSockets: map[string]bool{}, authSockets: map[string]bool{}, resolver: resolve.New(resolve.Options{}),
 	}
-	b.certificates.log = o.Log
-	b.stores = newStores(o.Log, b.remember(), func(error) {})
+	b.certificates.log, b.certificates.openFile = o.Log, b.options.open
+	b.stores = newStores(o.Log, nil, b.remember(), func(error) {})
 	return b
 }
 
@@ -142,7 +142,7 @@ func (i *Inspection) Junctions() []Junction {
 func (t *transport) junction(parameter, value string) Junction {
 	j := Junction{Service: t.service.Name, Parameter: parameter, Value: value, Where: t.view.Where(parameter), Served: true}
 	transport, nexthop, _ := strings.Cut(value, ":")
-	switch t.hop(transport, nexthop) {
+	switch hop, _ := t.hop(transport, nexthop); hop {
 	case deliver.ToMailbox:
 		j.Text = "the socket is dovecot.conf's own: mail goes into the mailboxes in this program"
 	case deliver.ToLocal:
@@ -152,15 +152,17 @@ func (t *transport) junction(parameter, value string) Junction {
 		}
 	case deliver.ToError:
 		j.Text = "mail is refused with that text"
+	case deliver.ToRetry:
+		j.Text = "mail is put off with that text"
 	case deliver.ToDiscard:
 		j.Text = "mail is thrown away"
+	case deliver.ToAgent:
+		j.Text = "mail goes to another program, one recipient at a time; its answer is what the sender hears"
 	default:
 		j.Served = false
 		j.Text = fmt.Sprintf("transport %s is not served by this version: such mail is refused with 451 and stays with its sender", transport)
-		if service, ok := t.builder.postfix.Service(transport, "unix"); !ok {
+		if _, ok := t.builder.postfix.Service(transport, "unix"); !ok {
 			j.Text = fmt.Sprintf("master.cf has no service %s of type unix: such mail is refused with 451", transport)
-		} else if service.Command == "lmtp" {
-			j.Text = fmt.Sprintf("no LMTP listener of dovecot.conf is %s: such mail is refused with 451", nexthop)
 		}
 	}
 	return j

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"sync"
 
@@ -19,15 +20,50 @@ const syslogSocket = "/dev/log"
 // logs holds the open log destinations of a process by what names them; they outlive reloads.
 type logs struct {
 	stderr io.Writer
+	// append opens a log file.
+	append func(name string) (*os.File, error)
 
 	mu    sync.Mutex
 	sinks map[string]maillog.Sink
+	// asked names the destinations that were asked for since begin.
+	asked map[string]bool
+}
+
+// begin starts to note which destinations are asked for.
+func (l *logs) begin() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.asked = map[string]bool{}
+}
+
+// used names the destinations that were asked for since begin.
+func (l *logs) used() map[string]bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return maps.Clone(l.asked)
+}
+
+// keep closes the destinations that are not used.
+func (l *logs) keep(used map[string]bool) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var errs []error
+	for name, s := range l.sinks {
+		if !used[name] {
+			errs = append(errs, s.Close())
+			delete(l.sinks, name)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // sink returns the destination of that name, opened when it is new.
 func (l *logs) sink(name string, open func() (maillog.Sink, error)) (maillog.Sink, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.asked != nil {
+		l.asked[name] = true
+	}
 	if s, ok := l.sinks[name]; ok {
 		return s, nil
 	}
@@ -49,7 +85,9 @@ func (l *logs) file(path string) (maillog.Sink, error) {
 	case "/dev/stdout":
 		return l.sink(path, func() (maillog.Sink, error) { return maillog.Writer(os.Stdout), nil })
 	}
-	return l.sink(path, func() (maillog.Sink, error) { return maillog.File(path, 0o640) })
+	return l.sink(path, func() (maillog.Sink, error) {
+		return maillog.FileBy(path, func() (*os.File, error) { return l.append(path) })
+	})
 }
 
 // syslog falls back to standard error where no syslog daemon listens, as in containers.

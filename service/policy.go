@@ -1,12 +1,14 @@
 package service
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"strings"
 
 	"postilion/account"
 	"postilion/account/authclient"
+	"postilion/mta/deliver"
 	"postilion/mta/policy"
 	"postilion/server/smtpd"
 	"postilion/table"
@@ -15,18 +17,34 @@ import (
 // policy makes what decides for the service, and what counts its clients' events.
 func (t *transport) policy() (policy.Checker, smtpd.Limits, error) {
 	rules, err := policy.New(policy.Options{
-		View: t.view, Router: t.router, Resolver: t.builder.resolver,
+		View: t.view, Router: t.router, Resolver: t.builder.resolver, Verifier: verifier{t.acceptor()},
 		Open:           func(spec string) table.Table { return t.tables.get(spec, false) },
-		LocalAddresses: localAddresses(t.view),
-		Warn:           func(text string) { t.log.Warn(text, "program", t.program()) },
+		LocalAddresses: localAddresses(t.view.List("inet_interfaces")), ProxyAddresses: localAddresses(t.view.List("proxy_interfaces")),
+		Warn: func(text string) { t.log.Warn(text, "program", t.program()) },
 	})
 	if err != nil {
 		return nil, nil, err
 	}
+	t.builder.closers = append(t.builder.closers, rules)
 	counts := policy.NewLimits(policy.LimitOptions{
 		View: t.view, Open: func(spec string) table.Table { return t.tables.get(spec, false) }, Warn: func(text string) { t.log.Warn(text) },
 	})
 	return rules, limits{counts}, nil
+}
+
+// verifier tells whether mail for an address could be delivered.
+type verifier struct{ acceptor *deliver.Acceptor }
+
+// VerifyAddress implements policy.Verifier.
+func (v verifier) VerifyAddress(ctx context.Context, address string) (policy.Probe, string) {
+	status, reason := v.acceptor.Verify(ctx, address)
+	switch status {
+	case deliver.Sent:
+		return policy.Deliverable, reason
+	case deliver.Bounced:
+		return policy.Undeliverable, reason
+	}
+	return policy.Unverified, reason
 }
 
 func (t *transport) program() string { return t.view.String("syslog_name") + "/smtpd" }

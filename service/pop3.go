@@ -2,9 +2,8 @@ package service
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
-	"fmt"
+	"log/slog"
 	"strings"
 
 	"postilion/account"
@@ -18,6 +17,7 @@ import (
 type pop3Mail struct {
 	locations *locations
 	view      *dovecot.View
+	log       *slog.Logger
 }
 
 // Open implements pop3d.Mail.
@@ -26,16 +26,28 @@ func (m *pop3Mail) Open(ctx context.Context, u *account.User) (store.Account, er
 	if err != nil {
 		return nil, err
 	}
-	return place.Open(ctx, owner)
+	mail, err := place.Open(ctx, owner)
+	if s := inboxNamespace(m.view); s != nil && err == nil {
+		mail = withExpiry(mail, s, m.log)
+	}
+	return mail, err
 }
 
-// inboxLocation is the location setting of the namespace with inbox = yes, "" for mail_location.
-func inboxLocation(view *dovecot.View) string {
+// inboxNamespace is the namespace with inbox = yes, nil when there is none.
+func inboxNamespace(view *dovecot.View) *dovecot.Section {
 	sections := view.Sections("namespace")
 	for _, s := range sections {
 		if !s.Bool("disabled") && (s.Bool("inbox") || len(sections) == 1) {
-			return s.String("location")
+			return s
 		}
+	}
+	return nil
+}
+
+// inboxLocation is its location setting, "" for mail_location.
+func inboxLocation(view *dovecot.View) string {
+	if s := inboxNamespace(view); s != nil {
+		return s.String("location")
 	}
 	return ""
 }
@@ -47,13 +59,9 @@ func (b *builder) pop3Endpoints() error {
 	if err != nil {
 		return err
 	}
-	tlsConfig, err := dovecotTLS(view, &b.certificates)
+	common, err := b.loginOptions(view, "pop3")
 	if err != nil {
 		return err
-	}
-	trusted, err := prefixes(view.List("login_trusted_networks"))
-	if err != nil {
-		return fmt.Errorf("%s: login_trusted_networks: %w", view.Where("login_trusted_networks"), err)
 	}
 	deletedFlag := view.String("pop3_deleted_flag")
 	deleteFlags := deletedFlag != "" && view.String("pop3_delete_type") != "expunge"
@@ -62,24 +70,17 @@ func (b *builder) pop3Endpoints() error {
 	}
 	workarounds := view.List("pop3_client_workarounds")
 	options := pop3d.Options{
-		Auth: b.accounts, Mail: &pop3Mail{locations: locations, view: view}, Log: b.dovecotLog, Expand: expandMap,
+		Options: common, Auth: b.accounts, Mail: &pop3Mail{locations: locations, view: view, log: b.dovecotLog}, Expand: expandMap,
 		Greeting: view.String("login_greeting"), Hostname: first(view.String("hostname"), deliver.Hostname()),
 		APOP:                 hasWord(strings.Fields(strings.ToLower(view.String("auth_mechanisms"))), "apop"),
 		DisablePlaintextAuth: view.Bool("disable_plaintext_auth") || view.String("ssl") == "required",
 		SSLRequired:          view.String("ssl") == "required",
-		Trusted:              trusted,
 		NoFlagUpdates:        view.Bool("pop3_no_flag_updates"), EnableLast: view.Bool("pop3_enable_last"),
 		ReuseXUIDL: view.Bool("pop3_reuse_xuidl"), LockSession: view.Bool("pop3_lock_session"),
 		UIDLFormat: view.String("pop3_uidl_format"), RenameDuplicates: view.String("pop3_uidl_duplicates") == "rename",
 		DeletedFlag: deletedFlag, DeleteFlags: deleteFlags,
 		OutlookNoNULs: hasWord(workarounds, "outlook-no-nuls"), OENSEndOfHeader: hasWord(workarounds, "oe-ns-eoh"),
-		LogoutFormat:   view.String("pop3_logout_format"),
-		MaxConnections: clientLimit(view, "pop3-login"), MaxUserIP: view.Int("mail_max_userip_connections"),
+		LogoutFormat: view.String("pop3_logout_format"),
 	}
-	if tlsConfig != nil {
-		options.TLS = func() *tls.Config { return tlsConfig }
-	}
-	server := pop3d.New(options)
-	b.sessions = append(b.sessions, server.Sessions)
-	return b.loginEndpoints(view, "pop3", tlsConfig != nil, server.Serve, server.ServeTLS)
+	return b.loginEndpoints(view, "pop3", common.TLS != nil, pop3d.New(options).Gate)
 }

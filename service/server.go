@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -14,10 +15,10 @@ import (
 	"syscall"
 	"time"
 
+	"postilion/resolve"
+	"postilion/service/control"
 	"postilion/service/listen"
 )
-
-type serveFunc = func(ctx context.Context, listener net.Listener) error
 
 // Options say what to serve.
 type Options struct {
@@ -29,20 +30,28 @@ type Options struct {
 	Getenv func(string) string
 	// Stderr gets the ready line, and the log where no file and no syslog takes it.
 	Stderr io.Writer
+	// Root does what needs root; nil: the process does everything by its own rights.
+	Root Root
+	// Resolve says where names are looked up; the zero value asks the host's resolv.conf and hosts file.
+	Resolve resolve.Options
 }
 
 // Server is a running system. Its methods are for one goroutine.
 type Server struct {
 	options Options
+	// log follows the configuration in use.
 	log     *slog.Logger
+	follow  currentLog
 	stores  *stores
 	sockets *listen.Set
 	logs    *logs
+	control *control.Server
 	current *generation
 	old     []*generation
 	// fatal gets what the process cannot go on after.
 	fatal    chan error
 	pidFiles []string
+	leisure  leisure
 }
 
 // generation is what one reading of the configuration built and serves.
@@ -52,7 +61,9 @@ type generation struct {
 	cancel    context.CancelFunc
 	running   sync.WaitGroup
 	sessions  []func() int
-	retired   bool
+	closers   []io.Closer
+	// sinks names the log destinations that its loggers write to.
+	sinks map[string]bool
 	// accepting counts the listeners that still yield connections; open counts the connections that were yielded and not yet closed, among
 	// them those that no server counts as a session yet.
 	accepting, open atomic.Int64
@@ -72,22 +83,34 @@ func (g *generation) idle() bool {
 	return true
 }
 
+// end stops what runs for the generation, waits for it and closes what it alone used.
+func (g *generation) end() error {
+	g.cancel()
+	g.running.Wait()
+	var errs []error
+	for _, c := range g.closers {
+		errs = append(errs, c.Close())
+	}
+	return errors.Join(errs...)
+}
+
 // Start reads the configuration, builds everything, opens the sockets and serves. Every socket accepts when it returns.
 func Start(ctx context.Context, options Options) (*Server, error) {
-	inherited, err := listen.Inherited(options.Getenv)
+	opener, err := options.opener()
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{options: options, fatal: make(chan error, 1), logs: &logs{stderr: options.Stderr}}
+	s := &Server{options: options, fatal: make(chan error, 1), logs: &logs{stderr: options.Stderr, append: options.append}}
 	built, err := s.build(ctx)
 	if err != nil {
 		return nil, errors.Join(err, s.closeStores(), s.logs.close())
 	}
 	s.pidFiles = built.pidFiles()
-	s.sockets = listen.New(s.log, inherited)
+	s.sockets = listen.New(s.log, opener)
 	if err := s.take(ctx, built); err != nil {
 		return nil, errors.Join(err, s.sockets.Close(), s.closeStores(), s.logs.close())
 	}
+	s.openControl(built)
 	return s, nil
 }
 
@@ -135,7 +158,7 @@ func (s *Server) take(ctx context.Context, built *builder) error {
 		return errors.New("nothing to serve: neither master.cf nor dovecot.conf names a listener that this version serves")
 	}
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	g := &generation{endpoints: endpoints, cancel: cancel, sessions: built.sessions}
+	g := &generation{endpoints: endpoints, cancel: cancel, sessions: built.sessions, closers: built.closers, sinks: built.sinks}
 	for _, keeper := range built.certificates.keepers {
 		g.running.Go(func() { keeper.Watch(running) })
 	}
@@ -153,10 +176,14 @@ func (s *Server) take(ctx context.Context, built *builder) error {
 		g.running.Go(func() { s.serve(running, &e, &lingering{Handle: handle, ctx: running, generation: g}) })
 	}
 	if s.current != nil {
-		s.current.retired = true
+		for _, handle := range s.current.handles {
+			// Those that nobody took over are of addresses that are not configured any more.
+			handle.Close()
+		}
 		s.old = append(s.old, s.current)
 	}
 	s.current = g
+	s.follow.set(built.log)
 	return s.sockets.CloseUnused()
 }
 
@@ -227,34 +254,45 @@ func (s *Server) Reload(ctx context.Context) error {
 	return nil
 }
 
-// Tidy ends generations that were replaced and have no sessions left. It is called from time to time.
+// Tidy ends generations that were replaced and have no sessions left, closes the log destinations that nobody writes to any more, and gives back
+// memory. It is called from time to time.
 func (s *Server) Tidy() {
 	s.old = slices.DeleteFunc(s.old, func(g *generation) bool {
 		if !g.idle() {
 			return false
 		}
-		g.cancel()
-		g.running.Wait()
+		if err := g.end(); err != nil {
+			s.log.Error(err.Error())
+		}
 		return true
 	})
+	used := maps.Clone(s.current.sinks)
+	for _, g := range s.old {
+		maps.Copy(used, g.sinks)
+	}
+	if err := errors.Join(s.logs.keep(used), s.stores.tidy(time.Now())); err != nil {
+		s.log.Error(err.Error())
+	}
+	s.leisure.look()
 }
 
 // Stop ends in order: no new connections, sessions are told and end, stores are closed. ctx bounds the wait for sessions.
 func (s *Server) Stop(ctx context.Context) error {
-	err := s.sockets.Close()
-	done := make(chan struct{})
+	err := errors.Join(s.sockets.Close(), s.closeControl())
+	done := make(chan error, 1)
 	go func() {
-		defer close(done)
+		var errs []error
 		for _, g := range append(s.old, s.current) {
 			g.cancel()
 		}
 		for _, g := range append(s.old, s.current) {
-			g.running.Wait()
+			errs = append(errs, g.end())
 		}
+		done <- errors.Join(errs...)
 	}()
 	select {
-	case <-done:
-		return errors.Join(err, s.closeStores(), s.logs.close())
+	case ended := <-done:
+		return errors.Join(err, ended, s.closeStores(), s.logs.close())
 	case <-ctx.Done():
 		// Sessions still use the stores: what they were told is on the disk, and the process ends with them.
 		return errors.Join(err, fmt.Errorf("stop: sessions did not end in time: %w", ctx.Err()), s.logs.close())

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // writeFile writes a file of a test's configuration.
@@ -122,4 +124,56 @@ func TestFailedReloadLeavesNoSocket(t *testing.T) {
 		t.Fatalf("the socket in use was closed: %v", err)
 	}
 	_ = conn.Close()
+}
+
+// TestReloadMovesEverything: after a reload the old port is closed, the new one answers, a listener goes to another address of its port, the log goes
+// to its new file, and the old file is let go.
+func TestReloadMovesEverything(t *testing.T) {
+	dir := t.TempDir()
+	vault := filepath.Join(dir, "vault")
+	left, moved, added := freePort(t), freePort(t), freePort(t)
+	path := mailboxConfig(t, dir, vault, left, moved)
+	s, err := startMailboxes(t, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stopServer(t, s)
+	mailboxConfig(t, dir, vault, moved, added)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := strings.ReplaceAll(string(text), "listen = 127.0.0.1\n", "listen = *\n")
+	writeFile(t, path, strings.ReplaceAll(changed, "log_path = "+dir+"/log\n", "log_path = "+dir+"/log2\n"))
+	if err := s.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, port := range []int{moved, added} {
+		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		line, err := bufio.NewReader(conn).ReadString('\n')
+		if err != nil || !strings.HasPrefix(line, "+OK") {
+			t.Errorf("port %d: %q, %v", port, line, err)
+		}
+		_ = conn.Close()
+	}
+	if conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", left)); err == nil {
+		_ = conn.Close()
+		t.Error("a port that is not configured any more takes connections")
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		s.Tidy()
+		if len(s.old) == 0 && len(s.logs.sinks) == 1 || time.Now().After(deadline) {
+			break
+		}
+	}
+	if len(s.old) != 0 || len(s.logs.sinks) != 1 {
+		t.Errorf("%d old generations, log destinations %v", len(s.old), s.logs.sinks)
+	}
+	s.Log().Info("where does this go?")
+	if text, err := os.ReadFile(filepath.Join(dir, "log2")); err != nil || !strings.Contains(string(text), "where does this go?") {
+		t.Errorf("the new log has %q, %v", text, err)
+	}
 }

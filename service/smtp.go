@@ -33,6 +33,7 @@ func (b *builder) transportHalf(ctx context.Context) error {
 			return fmt.Errorf("%s: service %s: %w", t.service.Pos, t.service.Name, err)
 		}
 	}
+	b.makeAgents()
 	return nil
 }
 
@@ -81,7 +82,7 @@ func (t *tables) tableOptions(aliases bool) table.Options {
 		Directory: absoluteDir(t.builder.options.PostfixDir), Aliases: aliases,
 		NoUTF8: !t.builder.postfix.View().Bool("smtputf8_enable"),
 		Warn:   func(text string) { t.builder.postfixLog.Warn(text) },
-		Getenv: t.builder.options.Getenv,
+		Getenv: t.builder.options.Getenv, OpenFile: t.builder.options.open,
 	}
 }
 
@@ -107,7 +108,7 @@ type transport struct {
 // route makes the router, which policy and acceptor need.
 func (t *transport) route() {
 	t.router = route.New(t.view, route.Options{
-		Open: t.tables.get, LocalAddresses: localAddresses(t.view), Known: t.known,
+		Open: t.tables.get, LocalAddresses: ownAddresses(t.view), Known: t.known,
 	})
 	if err := t.router.Broken(); err != nil {
 		t.log.Error(err.Error())
@@ -133,7 +134,8 @@ func (t *transport) build(ctx context.Context, ids *queueid.Sequence) error {
 	options.Checker, options.Auth, options.Limits = checker, auth, limits
 	options.Names = t.names()
 	options.QueueIDs, options.Spool, options.Log = ids, t.builder.spool, t.log
-	options.Accept = acceptor{t.acceptor()}
+	accept := acceptor{t.acceptor()}
+	options.Accept, options.Begin = accept, accept.begin
 	mode := "no TLS"
 	if tlsConfig != nil {
 		options.TLS = func() (*tls.Config, error) { return tlsConfig, nil }
@@ -223,10 +225,15 @@ func (t *transport) network() string {
 	return "tcp"
 }
 
-// localAddresses are inet_interfaces and proxy_interfaces as addresses.
-func localAddresses(view *postfix.View) []netip.Addr {
+// ownAddresses are inet_interfaces and proxy_interfaces as addresses.
+func ownAddresses(view *postfix.View) []netip.Addr {
+	return localAddresses(append(view.List("inet_interfaces"), view.List("proxy_interfaces")...))
+}
+
+// localAddresses are the addresses that the words of inet_interfaces mean.
+func localAddresses(words []string) []netip.Addr {
 	var found []netip.Addr
-	for _, word := range append(view.List("inet_interfaces"), view.List("proxy_interfaces")...) {
+	for _, word := range words {
 		switch word {
 		case "all":
 			found = append(found, interfaceAddresses(false)...)
@@ -281,6 +288,8 @@ func (t *transport) hosts(name string) func(clientName string, address netip.Add
 // acceptor adapts the mailbox acceptor to the server.
 type acceptor struct{ *deliver.Acceptor }
 
+func (a acceptor) begin() smtpd.Transaction { return a.Plan() }
+
 // Accept implements smtpd.Acceptor.
 func (a acceptor) Accept(ctx context.Context, mail *smtpd.Mail) (string, error) {
 	for _, effect := range mail.Effects {
@@ -288,7 +297,8 @@ func (a acceptor) Accept(ctx context.Context, mail *smtpd.Mail) (string, error) 
 			return "", &smtpd.Reply{Text: "451 4.3.0 Error: mail transport unavailable", Cause: fmt.Errorf("action %s needs a queue, which this version does not have", effect.Kind)}
 		}
 	}
-	err := a.Acceptor.Accept(ctx, mail.Envelope, mail.Content, mail.Message)
+	plan, _ := mail.Transaction.(*deliver.Plan)
+	err := a.Acceptor.Accept(ctx, mail.Envelope, mail.Content, mail.Message, plan)
 	if err == nil {
 		return "", nil
 	}
@@ -299,24 +309,30 @@ func (a acceptor) Accept(ctx context.Context, mail *smtpd.Mail) (string, error) 
 }
 
 // hop says what a transport of master.cf is.
-func (t *transport) hop(transport, nexthop string) deliver.Hop {
+func (t *transport) hop(transport, nexthop string) (deliver.Hop, deliver.Agent) {
 	service, ok := t.builder.postfix.Service(transport, "unix")
 	if !ok {
-		return deliver.Unbuilt
+		return deliver.Unbuilt, nil
 	}
 	switch service.Command {
 	case "local":
-		return deliver.ToLocal
+		return deliver.ToLocal, nil
 	case "error":
-		return deliver.ToError
+		if service.Name == "retry" {
+			return deliver.ToRetry, nil
+		}
+		return deliver.ToError, nil
 	case "discard":
-		return deliver.ToDiscard
+		return deliver.ToDiscard, nil
 	case "lmtp":
 		if t.builder.mailbox != nil && t.builder.mailboxSockets[t.socketName(nexthop)] {
-			return deliver.ToMailbox
+			return deliver.ToMailbox, nil
 		}
 	}
-	return deliver.Unbuilt
+	if agent := t.builder.agent(service); agent != nil {
+		return deliver.ToAgent, agent
+	}
+	return deliver.Unbuilt, nil
 }
 
 // socketName is the form in which mailboxSockets and authSockets are kept: unix:/path or inet:host:port.
@@ -341,7 +357,7 @@ func (t *transport) acceptor() *deliver.Acceptor {
 
 // known answers for recipients of classes without a table when the transport leads to our own mailboxes.
 func (t *transport) known(ctx context.Context, r *route.Resolution) (exists, decided bool, err error) {
-	if t.hop(r.Transport, r.Nexthop) != deliver.ToMailbox {
+	if hop, _ := t.hop(r.Transport, r.Nexthop); hop != deliver.ToMailbox {
 		return false, false, nil
 	}
 	_, err = t.builder.mailbox.Resolve(ctx, r.Recipient)
@@ -440,7 +456,7 @@ func (t *transport) footerMap() func(reply string) (string, bool) {
 // localRewriteClients is local_header_rewrite_clients, of which the address tests and logins are understood.
 func (t *transport) localRewriteClients() func(session *policy.Session) bool {
 	words := t.view.List("local_header_rewrite_clients")
-	ours := localAddresses(t.view)
+	ours := ownAddresses(t.view)
 	networks := t.hosts("mynetworks")
 	return func(s *policy.Session) bool {
 		for _, word := range words {

@@ -23,6 +23,8 @@ import (
 // outlives reloads.
 type stores struct {
 	log *slog.Logger
+	// agents touch the Maildirs of other users; nil: this process touches them itself.
+	agents *userAgents
 	// remember is how long delivery ids are known.
 	remember time.Duration
 	// fatal is told when a database cannot go on; the process must end then.
@@ -39,8 +41,12 @@ type openVault struct {
 	store *vault.Store
 }
 
-func newStores(log *slog.Logger, remember time.Duration, fatal func(error)) *stores {
-	return &stores{log: log, remember: remember, fatal: fatal, vaults: map[string]*openVault{}}
+func newStores(log *slog.Logger, root Root, remember time.Duration, fatal func(error)) *stores {
+	s := &stores{log: log, remember: remember, fatal: fatal, vaults: map[string]*openVault{}}
+	if root != nil {
+		s.agents = newUserAgents(root)
+	}
+	return s
 }
 
 // errNoDriver names the drivers of mail_location that this version has.
@@ -59,8 +65,16 @@ func splitLocation(location string) (driver, rest string, err error) {
 	return "", "", fmt.Errorf("mail_location %q: %w", location, errNoDriver)
 }
 
-// at returns the store for an expanded location, and what Owner.Location is.
-func (s *stores) at(location string) (store.Store, string, error) {
+// placed gives a location that names no place one: the vault is in state_dir then, and an empty location means it.
+func placed(view *dovecot.View, location string) string {
+	if location == "" || location == "vault:" {
+		return "vault:" + filepath.Join(view.String("state_dir"), "vault")
+	}
+	return location
+}
+
+// at returns the store for an expanded location of mail that belongs to uid and gid, and what Owner.Location is.
+func (s *stores) at(location string, uid, gid int) (store.Store, string, error) {
 	driver, rest, err := splitLocation(location)
 	if err != nil {
 		return nil, "", err
@@ -73,6 +87,10 @@ func (s *stores) at(location string) (store.Store, string, error) {
 	if driver == "vault" {
 		v, err := s.vault(rest)
 		return v, "", err
+	}
+	if s.agents != nil && uid >= 0 && uid != os.Geteuid() {
+		agent, err := s.agents.of(uid, gid)
+		return agent, rest, err
 	}
 	if s.maildir == nil {
 		if s.maildir, err = maildir.Open(maildir.Options{DeliveryMemory: s.remember}); err != nil {
@@ -119,7 +137,18 @@ func (s *stores) close() error {
 	if s.maildir != nil {
 		errs = append(errs, s.maildir.Close())
 	}
+	if s.agents != nil {
+		errs = append(errs, s.agents.close())
+	}
 	return errors.Join(errs...)
+}
+
+// tidy ends what is kept for later and was not needed for some time.
+func (s *stores) tidy(now time.Time) error {
+	if s.agents == nil {
+		return nil
+	}
+	return s.agents.tidy(now)
 }
 
 // locations turns users into places in stores, as one configuration says.
@@ -199,6 +228,7 @@ func (l *locations) owner(u *account.User, location string) (store.Store, store.
 	if location == "" {
 		location = first(u.Mail, l.view.String("mail_location"))
 	}
+	location = placed(l.view, location)
 	home, err := l.home(u)
 	if err != nil {
 		return nil, store.Owner{}, err
@@ -208,15 +238,11 @@ func (l *locations) owner(u *account.User, location string) (store.Store, store.
 	if err != nil {
 		return nil, store.Owner{}, fmt.Errorf("mail_location %q: %w", location, err)
 	}
-	place, rest, err := l.stores.at(expanded)
-	if err != nil {
-		return nil, store.Owner{}, err
-	}
 	rules, err := l.quotaOf(u)
 	if err != nil {
 		return nil, store.Owner{}, err
 	}
-	owner := store.Owner{User: u.Name, Home: home, Location: rest, UID: u.UID, GID: u.GID, Quota: store.Quota{Rules: rules}}
+	owner := store.Owner{User: l.accountName(u, home), Home: home, UID: u.UID, GID: u.GID, Quota: store.Quota{Rules: rules}}
 	if owner.UID < 0 {
 		if owner.UID, err = account.UserID(l.view.String("mail_uid")); err != nil {
 			return nil, store.Owner{}, fmt.Errorf("mail_uid: %w", err)
@@ -227,10 +253,30 @@ func (l *locations) owner(u *account.User, location string) (store.Store, store.
 			return nil, store.Owner{}, fmt.Errorf("mail_gid: %w", err)
 		}
 	}
+	place, rest, err := l.stores.at(expanded, owner.UID, owner.GID)
+	if err != nil {
+		return nil, store.Owner{}, err
+	}
+	owner.Location = rest
 	if os.Geteuid() != 0 {
+		// The process owns what it writes, and so does an agent.
 		owner.UID, owner.GID = -1, -1
 	}
 	return place, owner, nil
+}
+
+// accountName is the name that a store keeps the user's mail under: that of the entry in userdb, when more names lead to it and none of them has
+// a home of its own.
+func (l *locations) accountName(u *account.User, home string) string {
+	if u.Entry == "" {
+		return u.Name
+	}
+	entry := *u
+	entry.Name = u.Entry
+	if other, err := l.home(&entry); err != nil || other != home {
+		return u.Name
+	}
+	return u.Entry
 }
 
 func (l *locations) home(u *account.User) (string, error) {

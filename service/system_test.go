@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -84,10 +85,7 @@ func freePorts(t testing.TB) map[string]int {
 	ports := map[string]int{}
 	var held []net.Listener
 	for _, name := range serviceNames {
-		l, err := net.Listen("tcp4", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
+		l := listenBelowEphemeral(t)
 		held = append(held, l)
 		ports[name] = l.Addr().(*net.TCPAddr).Port
 	}
@@ -97,6 +95,21 @@ func freePorts(t testing.TB) map[string]int {
 		}
 	}
 	return ports
+}
+
+// listenBelowEphemeral listens on a port that the system gives to no outgoing connection, so that it is still free when a server begins.
+func listenBelowEphemeral(t testing.TB) net.Listener {
+	t.Helper()
+	const lowest, highest = 11_000, 32_000
+	for attempt := 1; ; attempt++ {
+		l, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(lowest+rand.IntN(highest-lowest))))
+		if err == nil {
+			return l
+		}
+		if attempt == 100 {
+			t.Fatal(err)
+		}
+	}
 }
 
 // shortDir is a directory whose path is short enough for Unix sockets.
@@ -215,6 +228,8 @@ func (s *system) masterConfig() string {
   -o smtpd_sasl_auth_enable=yes
   -o smtpd_relay_restrictions=permit_sasl_authenticated,reject
 lmtp unix - - n - - lmtp
+discard unix - - n - - discard
+error unix - - n - - error
 `, s.ports["smtp"], s.ports["submission"], s.ports["submissions"])
 }
 

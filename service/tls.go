@@ -5,8 +5,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
-	"os"
 	"strings"
 
 	"postilion/config/dovecot"
@@ -73,17 +73,30 @@ func tlsRange(list string) (oldest, newest uint16, err error) {
 
 // certificateSource opens the pairs of files that a configuration names and keeps an eye on them.
 type certificateSource struct {
-	log     *slog.Logger
-	keepers []*certificate.Keeper
+	log      *slog.Logger
+	openFile certificate.Opener
+	keepers  []*certificate.Keeper
 }
 
 func (s *certificateSource) open(pairs []certificate.Pair) (*certificate.Keeper, error) {
-	keeper, err := certificate.New(s.log, pairs...)
+	keeper, err := certificate.NewBy(s.openFile, s.log, pairs...)
 	if err != nil {
 		return nil, err
 	}
 	s.keepers = append(s.keepers, keeper)
 	return keeper, nil
+}
+
+// maxAuthorities is the limit in octets of a file of certificates.
+const maxAuthorities = 16 << 20
+
+func (s *certificateSource) read(name string) ([]byte, error) {
+	file, err := s.openFile(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return io.ReadAll(io.LimitReader(file, maxAuthorities))
 }
 
 // dovecotTLS is the TLS configuration of a view, nil for ssl = no or when there is no certificate.
@@ -163,7 +176,7 @@ func postfixTLS(view *postfix.View, source *certificateSource) (*tls.Config, err
 	if view.Bool("smtpd_tls_ask_ccert") || view.Bool("smtpd_tls_req_ccert") {
 		config.ClientAuth = tls.RequestClientCert
 		if file := view.String("smtpd_tls_CAfile"); file != "" {
-			text, err := os.ReadFile(file)
+			text, err := source.read(file)
 			if err != nil {
 				return nil, fmt.Errorf("%s: smtpd_tls_CAfile: %w", view.Where("smtpd_tls_CAfile"), err)
 			}

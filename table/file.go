@@ -80,7 +80,7 @@ func systemText(err error) string {
 
 // openSource opens a table file for reading and notes its state.
 func (t *opened) openSource(path, message string) (*os.File, error) {
-	file, err := os.Open(path)
+	file, err := t.file(path)
 	if err != nil {
 		return nil, &causedError{fmt.Sprintf("%s %s: %s", message, path, systemText(err)), err}
 	}

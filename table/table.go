@@ -22,6 +22,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -70,6 +71,8 @@ type Options struct {
 	Lint func(text string)
 	// Getenv is the environment of environ tables; nil means an empty one.
 	Getenv func(name string) string
+	// OpenFile opens table files for reading; nil: os.Open.
+	OpenFile func(path string) (*os.File, error)
 
 	depth int
 }
@@ -169,6 +172,7 @@ type opened struct {
 	utf8    bool
 	warn    func(string)
 	files   []stamp
+	file    func(path string) (*os.File, error)
 }
 
 // Open opens a table. The error is an *OpenError.
@@ -188,7 +192,10 @@ func open(spec string, options Options) (*opened, error) {
 	if options.depth++; options.depth > MaxNesting {
 		return nil, &OpenError{spec, fmt.Errorf("table %.40s...: tables are nested deeper than %d", spec, MaxNesting)}
 	}
-	t := &opened{spec: spec, utf8: !options.NoUTF8, warn: options.Warn}
+	t := &opened{spec: spec, utf8: !options.NoUTF8, warn: options.Warn, file: options.OpenFile}
+	if t.file == nil {
+		t.file = os.Open
+	}
 	if err := t.open(kind, name, &options); err != nil {
 		var open *OpenError
 		if errors.As(err, &open) {

@@ -32,6 +32,8 @@ const (
 	exchangeTime = 150 * time.Second
 	// maxIdle is how many connections are kept.
 	maxIdle = 16
+	// maxReason is how much of a server's reason is passed on.
+	maxReason = 200
 	// refresh is how long the list of mechanisms is used without being read again.
 	refresh = 5 * time.Minute
 )
@@ -345,7 +347,7 @@ func (e *exchange) settle(reply *dovecotauth.Reply) ([]byte, *account.User, erro
 		kind = account.ErrDenied
 	}
 	if reason != "" {
-		return nil, nil, fmt.Errorf("%w: %.200s", kind, reason)
+		return nil, nil, &account.Refusal{Kind: kind, Text: reason[:min(len(reason), maxReason)]}
 	}
 	return nil, nil, kind
 }

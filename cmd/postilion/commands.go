@@ -8,6 +8,7 @@ func commands() []command {
 		initCommand(),
 		checkCommand(),
 		explainCommand(),
+		vaultCommand(),
 		helpCommand(),
 		versionCommand(),
 		manualCommand(),

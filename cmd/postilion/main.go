@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"postilion/cmd/postilion/manual"
+	"postilion/service/roles"
 )
 
 // Exit codes of our own commands; the UNIX names keep theirs.
@@ -42,6 +43,10 @@ type command struct {
 }
 
 func main() {
+	// The parts of a server that was started by root: see service/roles.
+	if code, ok := roles.Run(os.Args[1:], os.Stderr); ok {
+		os.Exit(code)
+	}
 	os.Exit(run(context.Background(), filepath.Base(os.Args[0]), &environment{
 		args: os.Args[1:], stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv,
 	}))

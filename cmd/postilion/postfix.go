@@ -17,6 +17,7 @@ import (
 	"postilion/config/postfix"
 	"postilion/service"
 	"postilion/service/check"
+	"postilion/service/roles"
 )
 
 func postfixCommand() command {
@@ -179,18 +180,9 @@ const detachVariable = "POSTILION_DETACH"
 
 func (p *postfixScript) foreground(ctx context.Context) int {
 	if p.e.getenv(detachVariable) != "" {
-		p.e.detach = detach
+		p.e.detach = roles.Detach
 	}
 	return serveUntilSignal(ctx, p.e, "postfix/master", service.Options{PostfixDir: p.dir, Getenv: p.e.getenv, Stderr: p.e.stderr})
-}
-
-// detach points standard output and error to /dev/null, so that whoever started the server sees the end of them.
-func detach() error {
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	return errors.Join(duplicate(int(null.Fd()), 1), duplicate(int(null.Fd()), 2), null.Close())
 }
 
 // maxStartOutput bounds what a server may say before it is ready.

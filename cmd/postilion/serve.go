@@ -15,6 +15,8 @@ import (
 	"postilion/cmd/postilion/manual"
 	"postilion/service"
 	"postilion/service/listen"
+	"postilion/service/master"
+	"postilion/service/roles"
 )
 
 // stopPatience is how long sessions may take to end after SIGTERM.
@@ -80,12 +82,20 @@ func serveUntilSignal(ctx context.Context, e *environment, name string, options 
 	signal.Notify(reload, syscall.SIGHUP)
 	defer signal.Stop(reload)
 
+	if os.Geteuid() == 0 {
+		options.PostfixDir, options.DovecotFile = absolute(options.PostfixDir), absolute(options.DovecotFile)
+		authority := service.NewAuthority(options)
+		grants, err := authority.Read()
+		if !errors.Is(err, service.ErrSingleProcess) {
+			if err == nil {
+				err = serveAsRoot(ctx, e, roles.Options{Service: options, Authority: authority, Grants: grants, Name: name, Detach: e.detach != nil}, reload)
+			}
+			return fatal(e, name, err)
+		}
+	}
 	server, err := service.Start(ctx, options)
 	if err != nil {
-		for line := range strings.Lines(err.Error()) {
-			fmt.Fprintf(e.stderr, "%s: fatal: %s\n", name, strings.TrimRight(line, "\n"))
-		}
-		return exitFailure
+		return fatal(e, name, err)
 	}
 	pids, err := holdPidFiles(server.PidFiles())
 	if err != nil {
@@ -109,6 +119,58 @@ func serveUntilSignal(ctx context.Context, e *environment, name string, options 
 		return exitFailure
 	}
 	return code
+}
+
+// fatal tells why a server ended; nil is an end in order, and a worker has told by itself.
+func fatal(e *environment, name string, err error) int {
+	if err == nil {
+		return exitOK
+	}
+	if !errors.Is(err, master.ErrWorker) {
+		for line := range strings.Lines(err.Error()) {
+			fmt.Fprintf(e.stderr, "%s: fatal: %s\n", name, strings.TrimRight(line, "\n"))
+		}
+	}
+	return exitFailure
+}
+
+// absolute is a path that means the same in another directory; "" stays.
+func absolute(path string) string {
+	if full, err := filepath.Abs(path); err == nil && path != "" {
+		return full
+	}
+	return path
+}
+
+// serveAsRoot divides the server into processes and stays as their master.
+func serveAsRoot(ctx context.Context, e *environment, options roles.Options, reload <-chan os.Signal) error {
+	var pids pidFiles
+	defer func() { pids.release() }()
+	// Children get the end of the terminal that this process has, which is a file and no copy of what passes through it.
+	options.Service.Stderr = e.stderr
+	options.Ready = func(line string, paths []string) {
+		var err error
+		if pids, err = holdPidFiles(paths); err != nil {
+			options.Grants.Log.Warn(err.Error())
+		}
+		fmt.Fprintln(e.stderr, line)
+		notify(ctx, e, "READY=1")
+		if e.detach != nil {
+			if err := e.detach(); err != nil {
+				options.Grants.Log.Warn(err.Error())
+			}
+		}
+	}
+	options.Reloading = func(done bool) {
+		state := "RELOADING=1"
+		if done {
+			state = "READY=1"
+		}
+		notify(ctx, e, state)
+	}
+	stopping := context.AfterFunc(ctx, func() { notify(context.WithoutCancel(ctx), e, "STOPPING=1") })
+	defer stopping()
+	return roles.Serve(ctx, options, reload)
 }
 
 // watch waits for a signal to end, and reloads meanwhile.

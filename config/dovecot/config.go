@@ -34,7 +34,7 @@ func LoadWith(opts Options) (*Config, error) {
 	r := newReader(opts, reg)
 	r.input = &input{path: opts.File}
 	if !opts.DefaultsOnly {
-		text, err := readLimited(opts.File)
+		text, err := opts.readLimited(opts.File)
 		if err != nil {
 			return nil, fmt.Errorf("open(%s) failed: %s", opts.File, errno(err))
 		}

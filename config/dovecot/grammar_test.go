@@ -1,6 +1,7 @@
 package dovecot
 
 import (
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -208,5 +209,19 @@ func TestCheckNamesWhatIsNotDone(t *testing.T) {
 	}
 	if text, ok := got["mail_max_userip_connections"]; ok {
 		t.Error(text)
+	}
+}
+
+func TestByteOrderMark(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "dovecot.conf")
+	if err := os.WriteFile(path, []byte("\xef\xbb\xbfprotocols = imap\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	config, err := Load(path)
+	if err == nil && len(config.Errors()) > 0 {
+		err = config.Errors()[0]
+	}
+	if err == nil || !strings.Contains(err.Error(), "byte order mark") {
+		t.Errorf("%v", err)
 	}
 }

@@ -31,6 +31,8 @@ type Options struct {
 	Env func(name string) (string, bool)
 	// ReadFile reads "<file" values; nil: from the disk.
 	ReadFile func(path string) (string, error)
+	// Open opens the configuration files, and "<file" values unless ReadFile is set; nil: os.Open.
+	Open func(path string) (*os.File, error)
 	// LookupHost resolves host names in local and remote; nil: the system's resolver.
 	LookupHost func(ctx context.Context, host string) ([]netip.Addr, error)
 	// UserExists tells whether the system knows a user; nil: not asked.
@@ -127,8 +129,12 @@ func errno(err error) string {
 }
 
 // readLimited reads a file of at most MaxFileSize octets.
-func readLimited(path string) (string, error) {
-	f, err := os.Open(path)
+func (o *Options) readLimited(path string) (string, error) {
+	open := o.Open
+	if open == nil {
+		open = os.Open
+	}
+	f, err := open(path)
 	if err != nil {
 		return "", err
 	}
@@ -247,8 +253,15 @@ func (r *reader) set(l line) {
 }
 
 func (r *reader) unknown(key string) {
-	r.failHint(key, "Unknown setting: "+r.sectionPath(key), r.modern.hint(key))
+	hint := r.modern.hint(key)
+	if strings.HasPrefix(key, byteOrderMark) {
+		hint = "the line begins with a byte order mark, which editors do not show: save the file as UTF-8 without one"
+	}
+	r.failHint(key, "Unknown setting: "+r.sectionPath(key), hint)
 }
+
+// byteOrderMark is U+FEFF in UTF-8.
+const byteOrderMark = "\ufeff"
 
 // noteOrder warns of a global setting below a filter that set the same: the filter keeps its value.
 func (r *reader) noteOrder(f *frame, key string) {
@@ -274,7 +287,7 @@ func (r *reader) valueOf(l line, s *Setting) (value, bool) {
 		if !r.opts.Unexpanded {
 			read := r.opts.ReadFile
 			if read == nil {
-				read = readLimited
+				read = r.opts.readLimited
 			}
 			if v.contents, v.fileErr = read(v.path); v.fileErr != nil {
 				v.fileErr = fmt.Errorf("%s: Can't open file %s: %s", r.fileKey(l.key), v.path, errno(v.fileErr))
@@ -488,7 +501,7 @@ func (r *reader) includeFile(path string, try bool) {
 	if st, err := os.Stat(path); err == nil && st.IsDir() {
 		return
 	}
-	text, err := readLimited(path)
+	text, err := r.opts.readLimited(path)
 	if err != nil {
 		if !try {
 			r.fail("", fmt.Sprintf("Couldn't open include file %s: %s", path, errno(err)))

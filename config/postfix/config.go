@@ -3,6 +3,7 @@ package postfix
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/netip"
 	"os"
@@ -25,6 +26,8 @@ type Options struct {
 	Interfaces func() ([]netip.Prefix, error)
 	// Registry holds the known parameters; nil: Builtin.
 	Registry *Registry
+	// Open opens the files for reading; nil: os.Open.
+	Open func(path string) (*os.File, error)
 	// ProcessName is the value of process_name for main.cf's own view; empty: "postilion".
 	ProcessName string
 }
@@ -86,17 +89,26 @@ func (c *Config) read(name string) ([]byte, error) {
 	if name == "main.cf" && c.options.IgnoreMain {
 		return nil, nil
 	}
-	info, err := os.Stat(path)
+	open := c.options.Open
+	if open == nil {
+		open = os.Open
+	}
+	file, err := open(path)
 	if errors.Is(err, fs.ErrNotExist) && c.options.AllowMissing {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", path, err)
+		return nil, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
 	}
 	if info.Size() > MaxFileSize {
 		return nil, fmt.Errorf("%s: %w of %d bytes", path, ErrTooLarge, MaxFileSize)
 	}
-	text, err := os.ReadFile(path)
+	text, err := io.ReadAll(io.LimitReader(file, MaxFileSize))
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", path, err)
 	}

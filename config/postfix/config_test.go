@@ -105,7 +105,7 @@ func TestDynamicDefaults(t *testing.T) {
 		{"myhostname = a.example.net", "mydomain", "example.net"},
 		{"myhostname = example.net", "mydomain", "localdomain"},
 		{"", "mynetworks", "127.0.0.0/8 192.0.2.0/24 [::1]/128 [2001:db8::]/64"},
-		{"compatibility_level = 3.6", "mynetworks", "127.0.0.0/8 192.0.2.7/32 [::1]/128 [2001:db8::5]/128"},
+		{"compatibility_level = 3.6", "mynetworks", "127.0.0.1/32 192.0.2.7/32 [::1]/128 [2001:db8::5]/128"},
 		{"mynetworks_style = class\ninet_protocols = ipv4", "mynetworks", "127.0.0.0/8 192.0.2.0/24"},
 		{"inet_interfaces = loopback-only", "mynetworks", "127.0.0.0/8 [::1]/128"},
 		{"compatibility_level = 1", "relay_domains", "box.localdomain, localhost.localdomain, localhost"},

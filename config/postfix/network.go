@@ -214,10 +214,6 @@ func networkOf(p netip.Prefix, style string) netip.Prefix {
 			bits = classBits(address.As4()[0])
 		}
 	}
-	// Every address of the IPv4 loopback network is this machine.
-	if address.Is4() && address.IsLoopback() {
-		bits = 8
-	}
 	return netip.PrefixFrom(address, bits).Masked()
 }
 

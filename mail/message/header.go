@@ -182,7 +182,7 @@ func (p *Parser) headerBoundary(line []byte, complete bool) bool {
 		end, endLine = end-2, endLine-1
 	}
 	parent := p.nodes[p.current].parent
-	if n := &p.nodes[p.current]; !p.header.any && parent >= 0 && p.nodes[parent].part.Kind == Embedded {
+	if n := p.nodes[p.current]; !p.header.any && parent >= 0 && p.nodes[parent].part.Kind == Embedded {
 		// An embedded message of nothing: the empty line that ended the header around it is the line end before the boundary.
 		end, endLine = end-2, endLine-1
 		n.part.HeaderStart = end
@@ -268,7 +268,7 @@ func (h *headerState) continueField(line []byte, limit int) {
 func (p *Parser) endHeader(end, endLine int64, blankLine bool) {
 	p.finishField()
 	h := &p.header
-	n := &p.nodes[p.current]
+	n := p.nodes[p.current]
 	n.part.BodyStart, n.startLine = end, endLine
 	if h.envelope && n.part.Envelope == nil {
 		n.part.Envelope = &Envelope{}

@@ -72,7 +72,7 @@ type Parser struct {
 	pos, lines, bareLF int64
 	lastCR             bool
 
-	nodes      []node
+	nodes      []*node
 	current    int
 	boundaries []boundary
 	state      state
@@ -92,7 +92,7 @@ type Parser struct {
 // NewParser returns a parser for one message.
 func NewParser(limits Limits) *Parser {
 	p := &Parser{limits: limits.withDefaults()}
-	p.nodes = append(p.nodes, node{parent: -1})
+	p.nodes = append(p.nodes, &node{parent: -1})
 	p.header.begin(true)
 	return p
 }
@@ -278,7 +278,7 @@ func (p *Parser) bodyBoundary(b int, ending bool) {
 		end, endLine = end-2, endLine-1
 	case p.afterHeader && p.boundaries[b].node != p.current:
 		// The empty line that ended the header is the line end before the boundary.
-		n := &p.nodes[p.current]
+		n := p.nodes[p.current]
 		n.part.BodyStart, n.startLine = end-2, endLine-1
 		p.closePart(end-2, endLine-1)
 	}
@@ -300,7 +300,7 @@ func (p *Parser) enterBoundary(b int, ending bool, end, endLine int64) {
 
 // closePart ends the body of the current part and goes back to its parent.
 func (p *Parser) closePart(end, endLine int64) {
-	n := &p.nodes[p.current]
+	n := p.nodes[p.current]
 	n.part.BodyEnd = end
 	n.part.BodyLines = endLine - n.startLine
 	p.current = n.parent
@@ -315,7 +315,7 @@ func (p *Parser) beginPart() {
 }
 
 func (p *Parser) appendNode(start int64) {
-	n := node{parent: p.current, depth: p.nodes[p.current].depth + 1}
+	n := &node{parent: p.current, depth: p.nodes[p.current].depth + 1}
 	n.part.HeaderStart = start
 	p.current = len(p.nodes)
 	p.nodes = append(p.nodes, n)
@@ -356,6 +356,7 @@ func (p *Parser) assemble() Part {
 		}
 		*left--
 		parent.Children[*left] = p.nodes[i].part
+		p.nodes[i] = nil
 	}
 	return p.nodes[0].part
 }

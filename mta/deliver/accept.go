@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"time"
 
 	"postilion/mail/envelope"
 	"postilion/mail/message"
@@ -26,23 +27,27 @@ const (
 	ToLocal
 	// ToError is error(8): the nexthop is the reason.
 	ToError
+	// ToRetry is error(8) by the name of retry: mail is put off.
+	ToRetry
 	// ToDiscard is discard(8).
 	ToDiscard
+	// ToAgent is an agent that hands mail to another program.
+	ToAgent
 )
 
 // AcceptorOptions configure an Acceptor.
 type AcceptorOptions struct {
 	Router  *route.Router
 	Mailbox *Mailbox
-	// Hop names what a transport and nexthop mean.
-	Hop func(transport, nexthop string) Hop
+	// Hop names what a transport and nexthop mean; the agent is there for ToAgent.
+	Hop func(transport, nexthop string) (Hop, Agent)
 	// MailboxTransport is mailbox_transport, where local(8) sends what is no alias; "" is none.
 	MailboxTransport string
 	Log              *slog.Logger
 }
 
-// Acceptor takes responsibility for a message: everything it accepts is in the mailboxes, in one durable step, when Accept returns.
-// Mail for anything else than mailboxes of this server is refused for now.
+// Acceptor takes responsibility for a message: everything it accepts is in the mailboxes, in one durable step, or with the one program that it
+// went to, when Accept returns.
 type Acceptor struct {
 	options AcceptorOptions
 }
@@ -50,63 +55,107 @@ type Acceptor struct {
 // NewAcceptor returns an Acceptor.
 func NewAcceptor(options AcceptorOptions) *Acceptor { return &Acceptor{options: options} }
 
-// maxAliasTargets bounds what one message may expand to through aliases(5).
-const maxAliasTargets = 1000
-
 // destination is one final recipient with the steps that led there.
 type destination struct {
 	hop       Hop
+	agent     Agent
 	recipient string
+	nexthop   string
 	reason    string
 	trace     []route.Step
 }
 
 const notBuilt = "451 4.3.0 Error: mail transport unavailable"
 
-// Accept delivers to all recipients or to none. The error is a *ReplyError.
-func (a *Acceptor) Accept(ctx context.Context, e *envelope.Envelope, content store.Content, structure *message.Message) error {
-	var boxes []*Recipient
-	var refused []destination
-	seen := map[string]bool{}
-	for _, r := range e.Recipients {
-		found, err := a.Route(ctx, r.Address)
-		if err != nil {
-			return &ReplyError{Reply: "451 4.3.0 Error: queue file write error", Temporary: true, Err: err}
-		}
-		for _, d := range found {
-			switch d.hop {
-			case ToMailbox:
-				if seen[strings.ToLower(d.recipient)] {
-					continue
-				}
-				seen[strings.ToLower(d.recipient)] = true
-				box, err := a.options.Mailbox.Resolve(ctx, d.recipient)
-				if err != nil {
-					return err
-				}
-				box.Original = r.Original
-				boxes = append(boxes, box)
-			case ToDiscard:
-				a.options.Log.Info(fmt.Sprintf("%s: to=<%s>, relay=none, dsn=2.0.0, status=sent (%s)", e.QueueID, d.recipient, d.reason), "program", "postfix/discard", "queue_id", e.QueueID)
-			default:
-				refused = append(refused, d)
+// patience bounds all that is done for a message after its last octet: a client waits ten minutes for the answer (RFC 5321 section 4.5.3.2.6), and
+// one that gives up sends again what may have arrived (RFC 1047).
+const patience = 9 * time.Minute
+
+// Accept delivers to all recipients or to none. plan is what the recipients of the envelope led to; nil looks them up now. The error is a *ReplyError.
+func (a *Acceptor) Accept(ctx context.Context, e *envelope.Envelope, content store.Content, structure *message.Message, plan *Plan) error {
+	if plan == nil || plan.added != len(e.Recipients) {
+		plan = a.Plan()
+		for _, r := range e.Recipients {
+			if refusal := plan.Add(ctx, r.Address); refusal != "" {
+				return &ReplyError{Reply: refusal, Temporary: true}
 			}
 		}
 	}
-	for _, d := range refused {
-		return a.refuse(e, d)
+	switch {
+	case plan.failed != nil:
+		return routeFailed(plan.failed)
+	case plan.refused != nil:
+		return a.refuse(e, plan.refused.destination)
+	case plan.mixed():
+		return a.refuse(e, plan.foreign.destination)
+	case plan.foreign != nil:
+		if err := a.handOver(ctx, e, content, structure, plan.foreign); err != nil {
+			return err
+		}
+	case len(plan.boxes) > 0:
+		if err := a.toMailboxes(ctx, e, content, structure, plan.boxes); err != nil {
+			return err
+		}
 	}
-	if len(boxes) == 0 {
-		return nil
+	for _, d := range plan.discarded {
+		o := Outcome{DSN: "2.0.0", Text: orElse(d.nexthop, d.recipient), Relay: "none"}
+		outcomeLog{a.options.Log, "postfix/discard"}.write(e, d.recipient, d.given(e).Address, time.Now(), &o)
+	}
+	return nil
+}
+
+func orElse(text, otherwise string) string {
+	if text == "" {
+		return otherwise
+	}
+	return text
+}
+
+// handOver gives the message to another program, whose answer becomes ours.
+func (a *Acceptor) handOver(ctx context.Context, e *envelope.Envelope, content store.Content, structure *message.Message, to *placed) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	own := *e
+	given := to.given(e)
+	recipient := given
+	recipient.Address = to.recipient
+	if recipient.Original == "" {
+		recipient.Original = "rfc822;" + given.Address
+	}
+	own.Recipients = []envelope.Recipient{recipient}
+	outcomes := to.agent.Deliver(ctx, &Job{Envelope: &own, Content: content, Structure: structure, Nexthop: to.nexthop, Given: []string{given.Address}})
+	if o := outcomes[0]; o.Status != Sent {
+		return &ReplyError{Reply: o.ReplyText(), Temporary: o.Status == Deferred}
+	}
+	return nil
+}
+
+// toMailboxes resolves and delivers in one step.
+func (a *Acceptor) toMailboxes(ctx context.Context, e *envelope.Envelope, content store.Content, structure *message.Message, places []placed) error {
+	boxes := make([]*Recipient, len(places))
+	for i, d := range places {
+		box, err := a.options.Mailbox.Resolve(ctx, d.recipient)
+		if err != nil {
+			return err
+		}
+		box.Original = d.given(e).Original
+		boxes[i] = box
 	}
 	return a.deliver(ctx, e, content, structure, boxes)
 }
 
 func (a *Acceptor) refuse(e *envelope.Envelope, d destination) error {
-	if d.hop == ToError {
-		return &ReplyError{Reply: errorReply(d.reason)}
+	switch d.hop {
+	case ToError:
+		return &ReplyError{Reply: errorReply(d.nexthop)}
+	case ToRetry:
+		return &ReplyError{Reply: retryReply(d.nexthop), Temporary: true}
 	}
-	a.options.Log.Warn(fmt.Sprintf("%s: refused for now: this version has no delivery for <%s>: %s", e.QueueID, d.recipient, d.reason), "queue_id", e.QueueID)
+	reason := d.reason
+	if d.hop == ToAgent {
+		reason = "its aliases lead to several places, which needs a queue: " + reason
+	}
+	a.options.Log.Warn(fmt.Sprintf("%s: refused for now: this version has no delivery for <%s>: %s", e.QueueID, d.recipient, reason), "queue_id", e.QueueID)
 	return &ReplyError{Reply: notBuilt, Temporary: true}
 }
 
@@ -120,6 +169,15 @@ func errorReply(reason string) string {
 		return "550 " + code + " " + text
 	}
 	return "550 5.0.0 " + reason
+}
+
+// retryReply makes a reply of a nexthop of the retry transport.
+func retryReply(reason string) string {
+	code, text, _ := strings.Cut(reason, " ")
+	if len(code) >= 5 && code[1] == '.' && (code[0] == '4' || code[0] == '5') {
+		return "451 4" + code[1:] + " " + text
+	}
+	return "451 4.0.0 " + reason
 }
 
 func (a *Acceptor) deliver(ctx context.Context, e *envelope.Envelope, content store.Content, structure *message.Message, boxes []*Recipient) error {
@@ -184,9 +242,13 @@ func (a *Acceptor) Explain(ctx context.Context, address string) ([]Explained, er
 				x.Delivery = fmt.Sprintf("delivered to mailbox %s of user %s", a.options.Mailbox.mailboxFor(box), box.User.Name)
 			}
 		case ToError:
-			x.Delivery = errorReply(d.reason)
+			x.Delivery = errorReply(d.nexthop)
+		case ToRetry:
+			x.Delivery = retryReply(d.nexthop)
 		case ToDiscard:
 			x.Delivery = "discarded"
+		case ToAgent:
+			x.Delivery = "handed over to " + d.reason
 		default:
 			x.Delivery = "refused for now (451): no delivery in this version: " + d.reason
 		}
@@ -202,7 +264,7 @@ type walk struct {
 }
 
 func (w *walk) follow(ctx context.Context, address string, trace []route.Step, depth int) error {
-	if depth > 100 || len(w.found) >= maxAliasTargets {
+	if depth > 100 || len(w.found) >= maxDestinations {
 		return fmt.Errorf("%w: aliases of %s", route.ErrLoop, address)
 	}
 	resolved, err := w.acceptor.options.Router.Resolve(ctx, "", address)
@@ -210,19 +272,15 @@ func (w *walk) follow(ctx context.Context, address string, trace []route.Step, d
 		return err
 	}
 	trace = append(trace[:len(trace):len(trace)], resolved.Trace...)
-	hop := w.acceptor.options.Hop(resolved.Transport, resolved.Nexthop)
+	hop, agent := w.acceptor.options.Hop(resolved.Transport, resolved.Nexthop)
 	if hop == ToLocal {
 		return w.local(ctx, resolved, trace, depth)
 	}
-	w.found = append(w.found, destination{hop: hop, recipient: resolved.Recipient, reason: reasonOf(hop, resolved), trace: trace})
+	w.found = append(w.found, destination{
+		hop: hop, agent: agent, recipient: resolved.Recipient, nexthop: resolved.Nexthop,
+		reason: "transport " + resolved.Transport + ":" + resolved.Nexthop, trace: trace,
+	})
 	return nil
-}
-
-func reasonOf(hop Hop, r *route.Resolution) string {
-	if hop == ToError || hop == ToDiscard {
-		return r.Nexthop
-	}
-	return "transport " + r.Transport + ":" + r.Nexthop
 }
 
 // local does what local(8) does before it delivers.
@@ -251,8 +309,10 @@ func (w *walk) local(ctx context.Context, resolved *route.Resolution, trace []ro
 		w.found = append(w.found, destination{hop: Unbuilt, recipient: resolved.Recipient, reason: "local delivery without mailbox_transport", trace: trace})
 		return nil
 	}
-	hop := w.acceptor.options.Hop(transport, nexthop)
+	hop, agent := w.acceptor.options.Hop(transport, nexthop)
 	trace = append(trace, route.Step{What: "mailbox_transport", Result: w.acceptor.options.MailboxTransport})
-	w.found = append(w.found, destination{hop: hop, recipient: resolved.Recipient, reason: "transport " + w.acceptor.options.MailboxTransport, trace: trace})
+	w.found = append(w.found, destination{
+		hop: hop, agent: agent, recipient: resolved.Recipient, nexthop: nexthop, reason: "transport " + w.acceptor.options.MailboxTransport, trace: trace,
+	})
 	return nil
 }

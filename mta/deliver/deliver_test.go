@@ -41,6 +41,8 @@ func (u users) Users(context.Context, func(string) bool) error { return nil }
 type office struct {
 	store store.Store
 	agent *Mailbox
+	// foreign is what stands behind transport "out".
+	foreign Agent
 }
 
 func newOffice(t *testing.T) *office {
@@ -175,7 +177,7 @@ virtual_mailbox_domains = example.com
 virtual_transport = box:
 virtual_alias_maps = inline:{ {team@example.com = alice@example.com, bob@example.com} }
 alias_maps = inline:{ {root = alice@example.com}, {prog = "|/bin/true"} }
-transport_maps = inline:{ {gone.example = error:5.1.2 no such domain}, {hole.example = discard:} }
+transport_maps = inline:{ {gone.example = error:5.1.2 no such domain}, {hole.example = discard:}, {out.example = out:there} }
 `
 
 func (o *office) acceptor(t *testing.T) *Acceptor {
@@ -188,12 +190,12 @@ func (o *office) acceptor(t *testing.T) *Acceptor {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hops := map[string]Hop{"box": ToMailbox, "local": ToLocal, "error": ToError, "discard": ToDiscard}
+	hops := map[string]Hop{"box": ToMailbox, "local": ToLocal, "error": ToError, "discard": ToDiscard, "out": ToAgent}
 	return NewAcceptor(AcceptorOptions{
 		Router: route.New(config.View(), route.Options{Open: func(spec string, aliases bool) table.Table {
 			return table.OpenLazily(spec, table.Options{Aliases: aliases})
 		}}),
-		Mailbox: o.agent, Hop: func(transport, _ string) Hop { return hops[transport] }, MailboxTransport: "box:", Log: o.agent.options.Log,
+		Mailbox: o.agent, Hop: func(transport, _ string) (Hop, Agent) { return hops[transport], o.foreign }, MailboxTransport: "box:", Log: o.agent.options.Log,
 	})
 }
 
@@ -217,7 +219,7 @@ func TestAcceptIsAllOrNothing(t *testing.T) {
 	} {
 		o := newOffice(t)
 		e, content, structure := sample(strings.Fields(row.recipients)...)
-		err := o.acceptor(t).Accept(t.Context(), e, content, structure)
+		err := o.acceptor(t).Accept(t.Context(), e, content, structure, nil)
 		reply := ""
 		var refused *ReplyError
 		if errors.As(err, &refused) {

@@ -142,7 +142,8 @@ func (e *evaluation) checkRecipient() verdict {
 	}
 	e.begin("check_recipient_access", e.session.memory.sender)
 	if r.openRelay != nil {
-		return e.serverError(r.openRelay)
+		// The log has the reason already, once.
+		return e.refuse(e.reply(451, "4.3.5", "Server configuration error"))
 	}
 	lists := [2]*program{r.recipient, r.relay}
 	if r.relayFirst {

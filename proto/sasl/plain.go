@@ -2,6 +2,8 @@ package sasl
 
 import (
 	"bytes"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -82,6 +84,7 @@ func (m *anonymous) Next(response []byte) ([]byte, bool, error) {
 // bearer is OAUTHBEARER with a GS2 header, or XOAUTH2 without one.
 type bearer struct {
 	credentials Credentials
+	options     Options
 	gs2         bool
 	asked       bool
 	// failed holds the reason while the client acknowledges the error document.
@@ -100,14 +103,30 @@ func (m *bearer) Next(response []byte) ([]byte, bool, error) {
 	if err != nil {
 		return nil, false, err
 	}
-	if err := m.credentials.Token(user, token); err != nil {
+	switch err := m.credentials.Token(user, token); {
+	case errors.Is(err, ErrUnchecked):
+		return nil, false, err
+	case err != nil:
 		m.failed = err
-		if m.gs2 {
-			return []byte(`{"status":"invalid_token"}`), false, nil
-		}
-		return []byte(`{"status":"401","schemes":"bearer","scope":"mail"}`), false, nil
+		return m.refusal()
 	}
 	return nil, true, nil
+}
+
+// refusal is the document that tells the client to bring another token.
+func (m *bearer) refusal() ([]byte, bool, error) {
+	text := `{"status":"401","schemes":"bearer","scope":"mail"`
+	if m.gs2 {
+		text = `{"status":"invalid_token"`
+	}
+	if url := m.options.OpenIDConfiguration; url != "" {
+		quoted, err := json.Marshal(url)
+		if err != nil {
+			return nil, false, fmt.Errorf("openid_configuration_url: %w", err)
+		}
+		text += `,"openid-configuration":` + string(quoted)
+	}
+	return []byte(text + "}"), false, nil
 }
 
 func (m *bearer) parse(text string) (user, token string, err error) {

@@ -17,6 +17,10 @@ const MaxResponse = 12 << 10
 // ErrMalformed tells that a response is not of the mechanism's form. Errors of this package wrap it; what Credentials return is passed on as it is.
 var ErrMalformed = errors.New("malformed SASL response")
 
+// ErrUnchecked tells that a token could not be checked now: Credentials wrap it, and the exchange ends without the document that tells the client
+// to bring another token.
+var ErrUnchecked = errors.New("token not checked")
+
 // Server is one exchange.
 type Server interface {
 	// Next takes a response, nil when the client sent no initial one, and returns the next challenge, or done. With done, challenge
@@ -54,6 +58,8 @@ type Options struct {
 	Realms []string
 	// TLS gives the channel bindings of SCRAM's -PLUS forms; nil without TLS.
 	TLS *tls.ConnectionState
+	// OpenIDConfiguration is told to clients whose token was refused (RFC 7628 section 3.2.2); "" for none.
+	OpenIDConfiguration string
 	// Nonce returns fresh printable randomness; nil uses crypto/rand. Tests set it.
 	Nonce func() string
 }
@@ -102,9 +108,9 @@ func New(mechanism string, credentials Credentials, options Options) Server {
 	case "LOGIN":
 		return &login{credentials: credentials}
 	case "XOAUTH2":
-		return &bearer{credentials: credentials}
+		return &bearer{credentials: credentials, options: options}
 	case "OAUTHBEARER":
-		return &bearer{credentials: credentials, gs2: true}
+		return &bearer{credentials: credentials, options: options, gs2: true}
 	case "EXTERNAL":
 		return &external{credentials: credentials}
 	case "CRAM-MD5":

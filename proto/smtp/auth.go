@@ -82,7 +82,7 @@ func (s *Server) AuthFailed(temporary bool, reason, user string) {
 	if user == "" {
 		user = "(unavailable)"
 	}
-	s.notice(true, s.peer.Client+": SASL "+printable([]byte(s.mechanism))+" authentication failed: "+reason+", sasl_username="+printable([]byte(user)))
+	s.notice(true, s.peer.Client+": SASL "+printable([]byte(s.mechanism))+" authentication failed: "+reason+", sasl_username="+printable([]byte(user[:min(len(user), 100)])))
 	if temporary {
 		s.refuse("454 4.7.0 Temporary authentication failure: ", reason)
 		return

@@ -2,7 +2,6 @@ package smtp
 
 import (
 	"bytes"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"strconv"
@@ -24,6 +23,8 @@ const (
 	ClientHandshake
 	// ClientData: the server waits for the message: pass it through AppendData and FinishData, then go on.
 	ClientData
+	// ClientChallenge: the server wants a SASL response; Challenge has what it sent. Answer with Respond.
+	ClientChallenge
 )
 
 // Result is what became of one recipient.
@@ -47,19 +48,23 @@ const (
 	clientHello
 	clientTLS
 	clientAuth
+	clientXForward
 	clientEnvelope
 	clientBody
 	clientFinal
+	clientReset
 	clientQuit
 )
 
-// Client is the client half of one connection, for one goroutine: greeting, Hello, StartTLS, AuthPlain, any number of transactions, Quit.
+// Client is the client half of one connection, for one goroutine: greeting, Hello, StartTLS, Auth, any number of transactions, Quit.
 // Each step queues output; Next takes input until ClientReady. An error of Next means that the connection is of no more use.
 type Client struct {
 	// LMTP speaks LHLO and expects a reply per recipient after the message.
 	LMTP bool
 	// NoPipelining sends each command of a transaction only after the reply before it.
 	NoPipelining bool
+	// Discard names keywords, in capitals, that are taken for not announced.
+	Discard []string
 
 	state      clientState
 	out        []byte
@@ -124,14 +129,6 @@ func (c *Client) StartTLS() error {
 		return errBusy
 	}
 	return c.send(clientTLS, "STARTTLS")
-}
-
-// AuthPlain logs in with SASL PLAIN.
-func (c *Client) AuthPlain(user, password string) error {
-	if c.state != clientIdle {
-		return errBusy
-	}
-	return c.send(clientAuth, "AUTH PLAIN "+base64.StdEncoding.EncodeToString([]byte("\x00"+user+"\x00"+password)))
 }
 
 // Quit says goodbye.
@@ -268,13 +265,18 @@ func (c *Client) Next(in []byte) (used int, kind ClientEventKind, err error) {
 // take deals with one reply; done ends Next.
 func (c *Client) take(reply ServerReply) (kind ClientEventKind, done bool, err error) {
 	switch c.state {
-	case clientGreeting, clientAuth, clientQuit:
+	case clientAuth:
+		return c.authReply(reply)
+	case clientGreeting, clientXForward, clientReset, clientQuit:
 		c.state = clientIdle
 		return ClientReady, true, nil
 	case clientHello:
 		c.state = clientIdle
 		if reply.Class() == 2 {
 			c.extensions = parseExtensions(reply)
+			for _, keyword := range c.Discard {
+				delete(c.extensions.words, keyword)
+			}
 		}
 		return ClientReady, true, nil
 	case clientTLS:
@@ -355,7 +357,7 @@ func (c *Client) Reset() error {
 	if c.state != clientIdle {
 		return errBusy
 	}
-	return c.send(clientAuth, "RSET")
+	return c.send(clientReset, "RSET")
 }
 
 func (c *Client) finalReply(reply ServerReply) (ClientEventKind, bool, error) {

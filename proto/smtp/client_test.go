@@ -78,8 +78,8 @@ func meet(t *testing.T, lmtp, oneByOne bool, piece int) {
 		t.Error("STARTTLS is still announced")
 	}
 	if !lmtp {
-		step(c.AuthPlain("alice", "wrong"), ClientReady, 535)
-		step(c.AuthPlain("alice", "secret"), ClientReady, 235)
+		step(c.Auth("PLAIN", []byte("\x00alice\x00wrong")), ClientReady, 535)
+		step(c.Auth("PLAIN", []byte("\x00alice\x00secret")), ClientReady, 235)
 	}
 	mail := &envelope.Envelope{Sender: "s@test", Recipients: []envelope.Recipient{{Address: "b c@test"}, {Address: "no@test"}, {Address: "d@test"}}, Body: envelope.EightBitMIME}
 	if !lmtp {

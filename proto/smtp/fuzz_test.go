@@ -63,7 +63,12 @@ func FuzzServer(f *testing.F) {
 					break
 				}
 			}
-			return withoutPipelining(d.out.String()) + d.body.String()
+			said := withoutPipelining(d.out.String())
+			if strings.Contains(said, "size limit exceeded") {
+				// How much of a message is handed out before it is known to be too large depends on the pieces; nobody keeps it.
+				return said
+			}
+			return said + d.body.String()
 		}
 		whole, pieces := run(false), run(true)
 		if whole != pieces {

@@ -42,6 +42,8 @@ type Server struct {
 	notices []Event
 	abandon bool
 	pauses  int
+	// held is where in out the reply begins that a pause holds back.
+	held    int
 	ask     Event
 	asking  bool
 	closing bool
@@ -94,7 +96,18 @@ func (s *Server) Written() {
 	if cap(s.out) > 16<<10 {
 		s.out = nil
 	}
-	s.out = s.out[:0]
+	s.out, s.held = s.out[:0], 0
+}
+
+// Held returns how many octets of Output go out only after the Pause that was asked for: the reply to the error itself.
+func (s *Server) Held() int { return len(s.out) - s.held }
+
+// WrittenBefore forgets the output that goes out before a Pause.
+func (s *Server) WrittenBefore() {
+	if s.held > 0 {
+		s.out = append(s.out[:0], s.out[s.held:]...)
+		s.held = 0
+	}
 }
 
 // Helo returns the name of HELO, EHLO or LHLO, made harmless, or "".
@@ -244,7 +257,7 @@ func (s *Server) nextLine(in []byte) (int, Event) {
 	}
 	line = bytes.TrimRight(line, "\r")
 	tooLong := s.tooLong || len(line) > limit
-	line = line[:min(len(line), limit)]
+	line = bytes.TrimRight(line[:min(len(line), limit)], "\r")
 	s.line, s.tooLong, s.last = s.line[:0], false, 0
 	if tooLong {
 		s.notice(true, s.peer.Client+": request longer than "+strconv.Itoa(limit)+": "+printable(line[:min(len(line), 30)])+"...")
@@ -483,6 +496,9 @@ func (s *Server) reply(parts ...string) {
 		s.closing = true
 	}
 	if s.errors >= s.settings.softErrorLimit() {
+		if s.pauses == 0 {
+			s.held = len(s.out)
+		}
 		s.pauses++
 	}
 	for {

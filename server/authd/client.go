@@ -207,7 +207,11 @@ func (c *client) fail(e *exchange, who account.Client, err error) {
 		params = append(params, dovecotauth.Param{Name: "temp"}, dovecotauth.Param{Name: "code", Value: "temp_fail"})
 		c.conn.log.Error(fmt.Sprintf("auth: %s(%s,%s): %v", strings.ToLower(e.mechanism), e.name, who.Remote.Addr(), err))
 	case errors.Is(err, account.ErrDenied):
-		params = append(params, dovecotauth.Param{Name: "code", Value: "user_disabled"}, dovecotauth.Param{Name: "reason", Value: err.Error()})
+		params = append(params, dovecotauth.Param{Name: "code", Value: "user_disabled"})
+		var told interface{ Reason() string }
+		if errors.As(err, &told) && told.Reason() != "" {
+			params = append(params, dovecotauth.Param{Name: "reason", Value: told.Reason()})
+		}
 	case errors.Is(err, account.ErrMechanism):
 		params = append(params, dovecotauth.Param{Name: "reason", Value: "Unsupported authentication mechanism"})
 	case errors.Is(err, account.ErrPlaintext):

@@ -75,7 +75,7 @@ func (s *session) appendCommand(ctx context.Context, cmd *imap.Command) {
 			args = args[1:]
 		}
 	}
-	if s.ended {
+	if s.Ended {
 		return
 	}
 	s.fail(ctx, &a.cmd, err, a.target)
@@ -84,12 +84,12 @@ func (s *session) appendCommand(ctx context.Context, cmd *imap.Command) {
 
 // resumed waits for the arguments behind a message.
 func (s *session) resumed(a *appendix) bool {
-	for !s.ended {
+	for !s.Ended {
 		switch s.dec.Next() {
 		case imap.NeedInput:
 			s.read()
 		case imap.Continue:
-			s.send("+ OK\r\n")
+			s.Send("+ OK\r\n")
 		case imap.Ready:
 			return true
 		case imap.Bad:
@@ -97,7 +97,7 @@ func (s *session) resumed(a *appendix) bool {
 			return false
 		case imap.Fatal:
 			s.bye(s.dec.Failure())
-			s.reason = s.dec.Failure()
+			s.Reason = s.dec.Failure()
 		}
 	}
 	return false
@@ -106,7 +106,7 @@ func (s *session) resumed(a *appendix) bool {
 // skipLiteral passes over a literal that is not wanted, if one comes.
 func (s *session) skipLiteral() {
 	cmd := s.dec.Command()
-	if !cmd.Literal || s.ended {
+	if !cmd.Literal || s.Ended {
 		return
 	}
 	if !s.dec.RefuseLiteral() {
@@ -127,7 +127,7 @@ func (s *session) readLiteral(w io.Writer) error {
 		if done {
 			return nil
 		}
-		if !s.read() && s.ended {
+		if !s.read() && s.Ended {
 			return io.ErrUnexpectedEOF
 		}
 	}
@@ -162,7 +162,7 @@ func (s *session) appendOne(ctx context.Context, a *appendix, args []imap.Arg, l
 		return err
 	}
 	if s.dec.AcceptLiteral() {
-		s.send("+ OK\r\n")
+		s.Send("+ OK\r\n")
 	}
 	content := s.opt.Spool.Create()
 	a.held = append(a.held, content)
@@ -173,8 +173,8 @@ func (s *session) appendOne(ctx context.Context, a *appendix, args []imap.Arg, l
 		err = lines.flush()
 	}
 	if err != nil {
-		if !s.ended {
-			s.log.Error("APPEND: " + err.Error())
+		if !s.Ended {
+			s.Log.Error("APPEND: " + err.Error())
 			_ = s.readLiteral(io.Discard)
 			s.dec.Abandon()
 		}

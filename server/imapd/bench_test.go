@@ -9,6 +9,7 @@ import (
 
 	"postilion/mail/message"
 	"postilion/proto/imap"
+	"postilion/server/login"
 	"postilion/store"
 )
 
@@ -40,10 +41,9 @@ func benchSession(b *testing.B, messages int) *session {
 		}
 	})
 	_, conn := net.Pipe()
-	s := newSession(New(r.opt), nowhere{conn}, false)
-	s.user = nil
+	srv := New(r.opt)
+	s := newSession(srv, srv.NewConn(nowhere{conn}, login.Entry{}))
 	s.box = &selected{box: &bigBox{box, message.Parse([]byte(text))}, view: box.view, cancel: func() {}, ns: &Namespace{Account: a}}
-	s.raw = nowhere{conn}
 	return s
 }
 
@@ -63,7 +63,7 @@ func BenchmarkFetch(b *testing.B) {
 					b.Fatal(s.dec.Failure())
 				}
 				s.fetch(context.Background(), s.dec.Command(), false)
-				s.flush()
+				s.Flush()
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/messages, "ns/message")
 		})
@@ -82,7 +82,7 @@ func BenchmarkSearch(b *testing.B) {
 				s.dec.Feed(line)
 				s.dec.Next()
 				s.search(context.Background(), s.dec.Command(), false)
-				s.flush()
+				s.Flush()
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/messages, "ns/message")
 		})

@@ -72,8 +72,8 @@ func fetchBinarySize(f *fetch, item *imap.FetchItem) error {
 	if err != nil {
 		return err
 	}
-	f.s.out = append(append(f.s.out, item.Label...), ' ')
-	f.s.out = imap.AppendNumber(f.s.out, uint64(size))
+	f.s.Out = append(append(f.s.Out, item.Label...), ' ')
+	f.s.Out = imap.AppendNumber(f.s.Out, uint64(size))
 	return nil
 }
 
@@ -98,18 +98,18 @@ func fetchBinary(f *fetch, item *imap.FetchItem) error {
 	s := f.s
 	s.count.bodies++
 	s.count.bodyBytes += size
-	s.out = append(append(s.out, item.Label...), ' ')
+	s.Out = append(append(s.Out, item.Label...), ' ')
 	if nul {
-		s.out = append(s.out, '~')
+		s.Out = append(s.Out, '~')
 	}
-	s.out = append(s.out, '{')
-	s.out = append(imap.AppendNumber(s.out, uint64(end-start)), "}\r\n"...)
+	s.Out = append(s.Out, '{')
+	s.Out = append(imap.AppendNumber(s.Out, uint64(end-start)), "}\r\n"...)
 	if _, err = io.CopyN(io.Discard, r, start); err == nil {
 		_, err = io.CopyN(s, r, end-start)
 	}
 	if err != nil {
-		s.ended, s.reason = true, "Internal error"
-		s.log.Error("FETCH in "+s.box.name+": "+errBroken.Error(), "uid", f.entry.UID, "error", err)
+		s.Ended, s.Reason = true, "Internal error"
+		s.Log.Error("FETCH in "+s.box.name+": "+errBroken.Error(), "uid", f.entry.UID, "error", err)
 		return errBroken
 	}
 	return nil
@@ -117,8 +117,8 @@ func fetchBinary(f *fetch, item *imap.FetchItem) error {
 
 // Write appends to the output.
 func (s *session) Write(p []byte) (int, error) {
-	s.room()
-	s.out = append(s.out, p...)
-	s.overflow()
+	s.Room()
+	s.Out = append(s.Out, p...)
+	s.Overflow()
 	return len(p), nil
 }

@@ -70,13 +70,13 @@ func (s *session) tellContext(c *searchContext, what string, numbers []store.UID
 	if len(numbers) == 0 {
 		return
 	}
-	s.send("* ESEARCH (TAG ")
-	s.out = append(imap.AppendString(s.out, []byte(c.tag)), ')')
+	s.Send("* ESEARCH (TAG ")
+	s.Out = append(imap.AppendString(s.Out, []byte(c.tag)), ')')
 	if c.byUID {
-		s.out = append(s.out, " UID"...)
+		s.Out = append(s.Out, " UID"...)
 	}
-	s.out = append(append(append(s.out, ' '), what...), " (0 "...)
-	s.out = append(appendUIDs(s.out, numbers), ")\r\n"...)
+	s.Out = append(append(append(s.Out, ' '), what...), " (0 "...)
+	s.Out = append(appendUIDs(s.Out, numbers), ")\r\n"...)
 }
 
 func (s *session) cancelUpdate(ctx context.Context, cmd *imap.Command) {

@@ -67,7 +67,9 @@ func listFeatures(opt *Options) []feature {
 		binary(), moving(), preview(),
 		{capability: []string{"STATUS=SIZE"}},
 		savedate(),
-		{capability: []string{"SPECIAL-USE"}},
+	}
+	if opt.SpecialUse || opt.CreateSpecialUse {
+		list = append(list, feature{capability: []string{"SPECIAL-USE"}})
 	}
 	if opt.LiteralMinus {
 		list = append(list, feature{capability: []string{"LITERAL-"}})
@@ -155,7 +157,7 @@ func newFeatures(opt *Options) *features {
 // command carries out what the decoder read.
 func (s *session) command(ctx context.Context, cmd *imap.Command) {
 	table := s.srv.features.commands
-	if s.user == nil {
+	if s.User == nil {
 		table = s.srv.features.prelogin
 	}
 	c := table[cmd.Name]
@@ -171,7 +173,7 @@ func (s *session) command(ctx context.Context, cmd *imap.Command) {
 		c.run(s, ctx, cmd)
 	}
 	s.lastCommand, s.lastTime = cmd.Name, time.Now()
-	s.overflow()
+	s.Overflow()
 }
 
 // basics is the commands that concern no mailbox.
@@ -188,7 +190,7 @@ func basics() feature {
 		{name: "LOGOUT", run: func(s *session, _ context.Context, cmd *imap.Command) {
 			s.untagged("BYE Logging out")
 			s.tagged(cmd, "OK Logout completed.")
-			s.ended, s.reason = true, "Logged out"
+			s.Ended, s.Reason = true, "Logged out"
 		}},
 		{name: "ID", run: (*session).identify},
 		{name: "ENABLE", run: (*session).enable},
@@ -199,25 +201,25 @@ func basics() feature {
 // identify is ID (RFC 2971).
 func (s *session) identify(ctx context.Context, cmd *imap.Command) {
 	s.logID(cmd.Args)
-	s.room()
-	s.out = append(s.out, "* ID "...)
+	s.Room()
+	s.Out = append(s.Out, "* ID "...)
 	fields := s.opt.IDSend
 	if len(fields) == 0 {
 		fields = []string{"name", "*"}
 	}
 	for i, text := range fields {
 		if i == 0 {
-			s.out = append(s.out, '(')
+			s.Out = append(s.Out, '(')
 		} else {
-			s.out = append(s.out, ' ')
+			s.Out = append(s.Out, ' ')
 		}
 		if i%2 == 1 && text == "*" {
 			text = s.ownID(fields[i-1])
 		}
-		s.out = imap.AppendString(s.out, []byte(text))
+		s.Out = imap.AppendString(s.Out, []byte(text))
 	}
-	s.out = append(s.out, ")\r\n"...)
-	if s.user == nil {
+	s.Out = append(s.Out, ")\r\n"...)
+	if s.User == nil {
 		s.tagged(cmd, "OK ID completed.")
 		return
 	}
@@ -248,7 +250,7 @@ func (s *session) logID(args []imap.Arg) {
 		}
 	}
 	if told != nil {
-		s.log.Info("ID sent: " + strings.Join(told, ", "))
+		s.Log.Info("ID sent: " + strings.Join(told, ", "))
 	}
 }
 

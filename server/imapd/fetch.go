@@ -41,19 +41,19 @@ func fetching() feature {
 		},
 		fetch: []fetcher{
 			{"UID", func(f *fetch, _ *imap.FetchItem) error {
-				f.s.out = imap.AppendNumber(append(f.s.out, "UID "...), uint64(f.entry.UID))
+				f.s.Out = imap.AppendNumber(append(f.s.Out, "UID "...), uint64(f.entry.UID))
 				return nil
 			}},
 			{"FLAGS", func(f *fetch, _ *imap.FetchItem) error {
-				f.s.out = f.s.appendFlags(append(f.s.out, "FLAGS "...), f.view, &f.entry)
+				f.s.Out = f.s.appendFlags(append(f.s.Out, "FLAGS "...), f.view, &f.entry)
 				return nil
 			}},
 			{"INTERNALDATE", func(f *fetch, _ *imap.FetchItem) error {
-				f.s.out = imap.AppendDateTime(append(f.s.out, "INTERNALDATE "...), f.entry.InternalDate.Local())
+				f.s.Out = imap.AppendDateTime(append(f.s.Out, "INTERNALDATE "...), f.entry.InternalDate.Local())
 				return nil
 			}},
 			{"RFC822.SIZE", func(f *fetch, _ *imap.FetchItem) error {
-				f.s.out = imap.AppendNumber(append(f.s.out, "RFC822.SIZE "...), uint64(f.entry.Size))
+				f.s.Out = imap.AppendNumber(append(f.s.Out, "RFC822.SIZE "...), uint64(f.entry.Size))
 				return nil
 			}},
 			{"ENVELOPE", fetchEnvelope},
@@ -81,8 +81,8 @@ func condstore() feature {
 	return feature{
 		capability: []string{"CONDSTORE"},
 		fetch: []fetcher{{"MODSEQ", func(f *fetch, _ *imap.FetchItem) error {
-			f.s.out = imap.AppendNumber(append(f.s.out, "MODSEQ ("...), uint64(f.entry.ModSeq))
-			f.s.out = append(f.s.out, ')')
+			f.s.Out = imap.AppendNumber(append(f.s.Out, "MODSEQ ("...), uint64(f.entry.ModSeq))
+			f.s.Out = append(f.s.Out, ')')
 			return nil
 		}}},
 		search: []searcher{{name: "MODSEQ", make: func(_ *query, key *imap.SearchKey) matcher {
@@ -110,11 +110,11 @@ func savedate() feature {
 	return feature{
 		capability: []string{"SAVEDATE"},
 		fetch: []fetcher{{"SAVEDATE", func(f *fetch, _ *imap.FetchItem) error {
-			f.s.out = append(f.s.out, "SAVEDATE "...)
+			f.s.Out = append(f.s.Out, "SAVEDATE "...)
 			if f.entry.SaveDate.IsZero() {
-				f.s.out = append(f.s.out, "NIL"...)
+				f.s.Out = append(f.s.Out, "NIL"...)
 			} else {
-				f.s.out = imap.AppendDateTime(f.s.out, f.entry.SaveDate.Local())
+				f.s.Out = imap.AppendDateTime(f.s.Out, f.entry.SaveDate.Local())
 			}
 			return nil
 		}}},
@@ -131,11 +131,11 @@ func objectID() feature {
 		capability: []string{"OBJECTID"},
 		fetch: []fetcher{
 			{"EMAILID", func(f *fetch, _ *imap.FetchItem) error {
-				f.s.out = append(append(append(f.s.out, "EMAILID ("...), f.entry.EmailID...), ')')
+				f.s.Out = append(append(append(f.s.Out, "EMAILID ("...), f.entry.EmailID...), ')')
 				return nil
 			}},
 			{"THREADID", func(f *fetch, _ *imap.FetchItem) error {
-				f.s.out = append(f.s.out, "THREADID NIL"...)
+				f.s.Out = append(f.s.Out, "THREADID NIL"...)
 				return nil
 			}},
 		},
@@ -233,13 +233,13 @@ func (s *session) fetch(ctx context.Context, cmd *imap.Command, byUID bool) {
 			return true
 		}
 		err = f.message(items, writers, seen)
-		s.overflow()
-		return err == nil && !s.ended
+		s.Overflow()
+		return err == nil && !s.Ended
 	})
 	f.closeBody()
 	how := syncing{keepExpunged: !byUID, uid: byUID, known: seen, gone: f.expunged}
 	switch {
-	case s.ended:
+	case s.Ended:
 	case err != nil:
 		s.finishWith(ctx, cmd, s.explain(err, place{}).reply(), how)
 	case len(f.expunged) > 0:
@@ -307,7 +307,7 @@ func (s *session) markSeen(ctx context.Context, f *fetch, uids store.UIDSet, ite
 			return unseen
 		}
 	}
-	s.log.Error("FETCH in " + s.box.name + ": setting \\Seen: " + err.Error())
+	s.Log.Error("FETCH in " + s.box.name + ": setting \\Seen: " + err.Error())
 	return nil
 }
 
@@ -338,41 +338,41 @@ func (f *fetch) closeBody() {
 // message writes one FETCH response.
 func (f *fetch) message(items []imap.FetchItem, writers []*fetcher, seen store.UIDSet) error {
 	s := f.s
-	s.room()
-	s.out = append(s.out, "* "...)
-	s.out = append(imap.AppendNumber(s.out, uint64(f.seq)), " FETCH ("...)
+	s.Room()
+	s.Out = append(s.Out, "* "...)
+	s.Out = append(imap.AppendNumber(s.Out, uint64(f.seq)), " FETCH ("...)
 	written := false
 	if !f.gone && seen.Contains(f.entry.UID) && !hasItem(items, "FLAGS") {
-		s.out = s.appendFlags(append(s.out, "FLAGS "...), f.view, &f.entry)
+		s.Out = s.appendFlags(append(s.Out, "FLAGS "...), f.view, &f.entry)
 		if s.enabled.condstore && !hasItem(items, "MODSEQ") {
-			s.out = imap.AppendNumber(append(s.out, " MODSEQ ("...), uint64(f.entry.ModSeq))
-			s.out = append(s.out, ')')
+			s.Out = imap.AppendNumber(append(s.Out, " MODSEQ ("...), uint64(f.entry.ModSeq))
+			s.Out = append(s.Out, ')')
 		}
 		written = true
 	}
 	var failed error
 	for i, w := range writers {
-		before := len(s.out)
+		before := len(s.Out)
 		if written {
-			s.out = append(s.out, ' ')
+			s.Out = append(s.Out, ' ')
 		}
 		err := w.write(f, &items[i])
 		if errors.Is(err, store.ErrExpunged) {
 			f.expunged = f.expunged.AddRange(f.entry.UID, f.entry.UID)
-			s.out = append(append(s.out, items[i].Label...), " NIL"...)
+			s.Out = append(append(s.Out, items[i].Label...), " NIL"...)
 			err = nil
 		}
 		if err != nil {
-			s.out = s.out[:before]
+			s.Out = s.Out[:before]
 			failed = err
 			break
 		}
 		written = true
 	}
 	if !written {
-		s.out = imap.AppendNumber(append(s.out, "UID "...), uint64(f.entry.UID))
+		s.Out = imap.AppendNumber(append(s.Out, "UID "...), uint64(f.entry.UID))
 	}
-	s.out = append(s.out, ")\r\n"...)
+	s.Out = append(s.Out, ")\r\n"...)
 	return failed
 }
 
@@ -414,7 +414,7 @@ func fetchEnvelope(f *fetch, _ *imap.FetchItem) error {
 	if err := f.parts(); err != nil {
 		return err
 	}
-	f.s.out = message.AppendEnvelope(append(f.s.out, "ENVELOPE "...), f.structure.Root.Envelope)
+	f.s.Out = message.AppendEnvelope(append(f.s.Out, "ENVELOPE "...), f.structure.Root.Envelope)
 	return nil
 }
 
@@ -422,7 +422,7 @@ func (f *fetch) bodyStructure(label string, extended bool) error {
 	if err := f.parts(); err != nil {
 		return err
 	}
-	f.s.out = message.AppendBodyStructure(append(f.s.out, label...), &f.structure.Root, extended)
+	f.s.Out = message.AppendBodyStructure(append(f.s.Out, label...), &f.structure.Root, extended)
 	return nil
 }
 

@@ -7,9 +7,6 @@ import (
 	"postilion/proto/imap"
 )
 
-// pastDeadline wakes a goroutine that waits for input.
-var pastDeadline = time.Unix(1, 0)
-
 const maxDoneLine = 1024
 
 func idling() feature {
@@ -19,17 +16,17 @@ func idling() feature {
 // idle is IDLE (RFC 2177). The goroutine waits for input as always; a change of the mailbox wakes it by moving the deadline of the read.
 func (s *session) idle(ctx context.Context, cmd *imap.Command) {
 	kept := imap.Command{Tag: cmd.Tag, Name: cmd.Name}
-	s.send("+ idling\r\n")
+	s.Send("+ idling\r\n")
 	s.idling.Store(true)
 	defer s.idling.Store(false)
 	s.changed.Store(true)
 	end := time.Now().Add(s.opt.IdleTimeout)
 	notify := time.Now().Add(s.opt.IdleNotify)
-	for !s.ended {
+	for !s.Ended {
 		line, more, tooLong := s.dec.Line(maxDoneLine)
 		if tooLong {
 			s.bye("Input buffer full, aborting")
-			s.reason = "Input buffer full"
+			s.Reason = "Input buffer full"
 			return
 		}
 		if !more {
@@ -47,15 +44,17 @@ func (s *session) idle(ctx context.Context, cmd *imap.Command) {
 		switch {
 		case now.After(end):
 			s.bye("Disconnected for inactivity.")
-			s.reason = "Inactivity"
+			s.Reason = "Inactivity"
 			return
 		case now.After(notify):
 			s.untagged("OK Still here")
 			notify = now.Add(s.opt.IdleNotify)
 		}
-		s.flush()
-		s.release()
-		s.readUntil(notify)
+		if end.Before(notify) {
+			s.Fill(s.dec, end)
+			continue
+		}
+		s.Fill(s.dec, notify)
 	}
 }
 

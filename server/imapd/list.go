@@ -146,7 +146,7 @@ func (s *session) list(ctx context.Context, cmd *imap.Command) {
 				s.untagged("NO Failed to lookup status: " + s.explain(err, names[i].place).text)
 			}
 		}
-		s.overflow()
+		s.Overflow()
 	}
 	s.finish(ctx, cmd, "OK List completed.")
 }
@@ -161,8 +161,8 @@ func (s *session) listRoot(reference string) {
 	if ns.Prefix != "" && strings.HasPrefix(reference, ns.Prefix) {
 		root = ns.Prefix
 	}
-	s.send(`* LIST (\Noselect) "` + string(ns.Separator) + `" `)
-	s.out = append(imap.AppendString(s.out, s.encodeName(root)), "\r\n"...)
+	s.Send(`* LIST (\Noselect) "` + string(ns.Separator) + `" `)
+	s.Out = append(imap.AppendString(s.Out, s.encodeName(root)), "\r\n"...)
 }
 
 // gather finds the names that a query asks for.
@@ -319,10 +319,10 @@ func (s *session) subscribed(ctx context.Context, ns *Namespace) ([]string, erro
 }
 
 func (s *session) sendListed(n *listed, q *listQuery, word string) {
-	s.room()
-	s.out = append(append(append(s.out, "* "...), word...), " ("...)
-	start := len(s.out)
-	attr := func(name string) { s.out = append(append(s.out, name...), ' ') }
+	s.Room()
+	s.Out = append(append(append(s.Out, "* "...), word...), " ("...)
+	start := len(s.Out)
+	attr := func(name string) { s.Out = append(append(s.Out, name...), ' ') }
 	switch {
 	case !n.exists:
 		attr(`\NonExistent`)
@@ -342,15 +342,15 @@ func (s *session) sendListed(n *listed, q *listQuery, word string) {
 	if q.returnUse && n.use != "" {
 		attr(n.use)
 	}
-	if len(s.out) > start {
-		s.out = s.out[:len(s.out)-1]
+	if len(s.Out) > start {
+		s.Out = s.Out[:len(s.Out)-1]
 	}
-	s.out = append(append(append(s.out, `) "`...), n.ns.Separator), `" `...)
-	s.out = s.appendName(s.out, n.shown)
+	s.Out = append(append(append(s.Out, `) "`...), n.ns.Separator), `" `...)
+	s.Out = s.appendName(s.Out, n.shown)
 	if q.recursive && n.subscribedBelow && q.subscribedOnly {
-		s.out = append(s.out, ` ("CHILDINFO" ("SUBSCRIBED"))`...)
+		s.Out = append(s.Out, ` ("CHILDINFO" ("SUBSCRIBED"))`...)
 	}
-	s.out = append(s.out, "\r\n"...)
+	s.Out = append(s.Out, "\r\n"...)
 }
 
 // lsub is LSUB: subscribed names, and in place of those below a level that a "%" ends at, that level with \Noselect.
@@ -412,9 +412,9 @@ func (s *session) sendSubscribed(ns *Namespace, subscribed []string, missing map
 		if below {
 			attribute = `\Noselect`
 		}
-		s.send("* LSUB (" + attribute + `) "` + string(ns.Separator) + `" `)
-		s.out = append(s.appendName(s.out, shown), "\r\n"...)
-		s.overflow()
+		s.Send("* LSUB (" + attribute + `) "` + string(ns.Separator) + `" `)
+		s.Out = append(s.appendName(s.Out, shown), "\r\n"...)
+		s.Overflow()
 	}
 	matches := func(name string) bool {
 		for _, p := range patterns {

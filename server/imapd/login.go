@@ -2,9 +2,9 @@ package imapd
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -16,31 +16,6 @@ const maxSASLLine = 64 << 10
 
 func (s *session) greet() {
 	s.untagged("OK [CAPABILITY " + s.capabilities() + "] " + s.opt.Greeting)
-}
-
-// startTLS begins encryption on the connection.
-func (s *session) startTLS(ctx context.Context) bool {
-	conn := tls.Server(s.raw, s.opt.TLS())
-	_ = s.raw.SetDeadline(time.Now().Add(min(s.opt.LoginTimeout, time.Minute)))
-	if s.stopped() {
-		return false
-	}
-	err := conn.HandshakeContext(ctx)
-	if s.end.Load() != uint32(endNot) && err == nil {
-		err = context.Canceled
-	}
-	if err != nil {
-		s.ended = true
-		s.reason = "TLS handshaking: " + err.Error()
-		if s.end.Load() != 0 {
-			s.reason = "Server shutting down."
-		}
-		return false
-	}
-	_ = s.raw.SetDeadline(time.Time{})
-	state := conn.ConnectionState()
-	s.conn, s.client.TLS, s.client.Secured = conn, &state, true
-	return true
 }
 
 func preloginCommands() []command {
@@ -68,13 +43,13 @@ func (s *session) preloginCapability(_ context.Context, cmd *imap.Command) {
 func (s *session) preloginLogout(_ context.Context, cmd *imap.Command) {
 	s.untagged("BYE Logging out")
 	s.tagged(cmd, "OK Logout completed.")
-	s.ended, s.reason = true, "Aborted login by logging out"
+	s.Ended, s.Reason = true, "Aborted login by logging out"
 }
 
 // starttls changes over to TLS. What the client sent behind the command in clear is not obeyed.
 func (s *session) starttls(ctx context.Context, cmd *imap.Command) {
 	switch {
-	case s.client.TLS != nil:
+	case s.Client.TLS != nil:
 		s.tagged(cmd, "BAD TLS is already active.")
 		return
 	case s.opt.TLS == nil:
@@ -83,11 +58,11 @@ func (s *session) starttls(ctx context.Context, cmd *imap.Command) {
 	}
 	if s.dec.Buffered() > 0 {
 		s.dec.Discard()
-		s.log.Warn("input in clear behind STARTTLS dropped: " + s.peer())
+		s.Log.Warn("input in clear behind STARTTLS dropped: " + s.Peer())
 	}
 	s.tagged(cmd, "OK Begin TLS negotiation now.")
-	s.flush()
-	s.startTLS(ctx)
+	s.Flush()
+	s.StartTLS(ctx)
 	s.dec.Discard()
 }
 
@@ -102,22 +77,14 @@ func (s *session) login(ctx context.Context, cmd *imap.Command) {
 		s.refuse(cmd, "Invalid arguments")
 		return
 	}
-	if s.opt.DisablePlaintextAuth && !s.client.Secured {
+	if s.opt.DisablePlaintextAuth && !s.Client.Secured {
 		s.plaintextRefused(cmd)
 		return
 	}
 	name, password := string(cmd.Args[0].Text), string(cmd.Args[1].Text)
-	s.method = "PLAIN"
-	s.throttle(false)
-	user, err := s.opt.Auth.Password(s.waiting, s.client, name, password)
+	s.Method = "PLAIN"
+	user, err := s.opt.Auth.Password(s.Waiting(), s.Client, name, password)
 	s.proved(ctx, cmd, user, err)
-}
-
-func (s *session) throttle(failed bool) {
-	if s.opt.Throttle != nil {
-		s.flush()
-		s.opt.Throttle(s.waiting, s.client, failed)
-	}
 }
 
 // authenticate is AUTHENTICATE with an optional initial response (RFC 4959).
@@ -126,7 +93,7 @@ func (s *session) authenticate(ctx context.Context, cmd *imap.Command) {
 		s.refuse(cmd, "Invalid arguments")
 		return
 	}
-	s.method = cmd.Args[0].Upper()
+	s.Method = cmd.Args[0].Upper()
 	var response []byte
 	if len(cmd.Args) == 2 {
 		response = []byte{}
@@ -138,28 +105,18 @@ func (s *session) authenticate(ctx context.Context, cmd *imap.Command) {
 			}
 		}
 	}
-	s.throttle(false)
-	exchange, err := s.opt.Auth.Start(s.waiting, s.client, s.method)
+	exchange, err := s.opt.Auth.Start(s.Waiting(), s.Client, s.Method)
 	if err != nil {
 		s.proved(ctx, cmd, nil, err)
 		return
 	}
 	kept := imap.Command{Tag: cmd.Tag, Name: cmd.Name}
-	for {
-		challenge, user, err := exchange.Next(s.waiting, response)
-		if err != nil || user != nil && challenge == nil {
-			s.proved(ctx, &kept, user, err)
-			return
-		}
-		s.send("+ " + base64.StdEncoding.EncodeToString(challenge) + "\r\n")
-		var ok bool
-		if response, ok = s.saslResponse(&kept); !ok {
-			return
-		}
-		if user != nil {
-			s.proved(ctx, &kept, user, nil)
-			return
-		}
+	user, over, err := s.Exchange(exchange, response, func(challenge []byte) ([]byte, bool) {
+		s.Send("+ " + base64.StdEncoding.EncodeToString(challenge) + "\r\n")
+		return s.saslResponse(&kept)
+	})
+	if !over {
+		s.proved(ctx, &kept, user, err)
 	}
 }
 
@@ -170,21 +127,21 @@ func (s *session) saslResponse(cmd *imap.Command) ([]byte, bool) {
 		switch {
 		case tooLong:
 			s.bye("Input buffer full, aborting")
-			s.reason = "Input buffer full"
+			s.Reason = "Input buffer full"
 			return nil, false
 		case more:
-			if !s.read() && s.ended {
+			if !s.read() && s.Ended {
 				return nil, false
 			}
 		case len(line) == 1 && line[0] == '*':
 			s.tagged(cmd, "BAD Authentication aborted by client.")
-			s.attempts++
+			s.Attempts++
 			return nil, false
 		default:
 			response, err := base64.StdEncoding.AppendDecode([]byte{}, line)
 			if err != nil {
 				s.tagged(cmd, "NO [ALERT] Invalid base64 in response")
-				s.attempts++
+				s.Attempts++
 				return nil, false
 			}
 			return response, true
@@ -209,33 +166,29 @@ func (s *session) proved(ctx context.Context, cmd *imap.Command, user *account.U
 	case errors.Is(err, account.ErrDenied) && errors.As(err, &reason):
 		s.tagged(cmd, "NO [CONTACTADMIN] "+reason.Reason())
 	case errors.Is(err, account.ErrDenied):
-		s.tagged(cmd, "NO [CONTACTADMIN] Login disabled.")
+		s.tagged(cmd, "NO [CONTACTADMIN] Login disabled for this user")
 	case errors.Is(err, account.ErrProof), errors.Is(err, account.ErrMalformed):
 		s.tagged(cmd, "NO [AUTHENTICATIONFAILED] Authentication failed.")
 	default:
-		s.log.Error("authentication: " + err.Error())
+		s.Log.Error("authentication: " + err.Error())
 		s.tagged(cmd, "NO [UNAVAILABLE] Temporary authentication failure.")
 	}
-	s.attempts++
-	s.throttle(true)
+	s.Attempts++
 }
 
 // enter opens the user's mail and changes over to the commands of a user.
 func (s *session) enter(ctx context.Context, cmd *imap.Command, user *account.User) {
-	s.user = user
-	if !s.srv.loggedIn(s) {
+	if !s.Enter(user) {
 		s.tagged(cmd, "NO [LIMIT] Maximum number of connections from user+IP exceeded (mail_max_userip_connections)")
-		s.log.Info("Maximum number of connections from user+IP exceeded: "+s.peer(), "user", user.Name)
-		s.user = nil
-		s.ended, s.reason = true, "Too many connections of the user"
+		s.Ended, s.Reason = true, fmt.Sprintf("Maximum number of connections from user+IP exceeded (mail_max_userip_connections=%d)", s.opt.MaxUserIP)
 		return
 	}
 	namespaces, err := s.opt.Mail.Open(ctx, user)
-	s.logLogin()
+	s.LogLogin()
 	if err != nil {
-		s.log.Error("opening mail: " + err.Error())
+		s.Log.Error("opening mail: " + err.Error())
 		s.tagged(cmd, "NO [UNAVAILABLE] Internal error occurred. Refer to server log for more information.")
-		s.ended, s.reason = true, "Internal error"
+		s.Ended, s.Reason = true, "Internal error"
 		return
 	}
 	s.namespaces = namespaces
@@ -253,7 +206,7 @@ func (s *session) enter(ctx context.Context, cmd *imap.Command, user *account.Us
 // capabilities is what CAPABILITY lists now.
 func (s *session) capabilities() string {
 	f := s.srv.features
-	if s.user != nil {
+	if s.User != nil {
 		return f.capability
 	}
 	words := []string{"IMAP4rev1"}
@@ -261,13 +214,13 @@ func (s *session) capabilities() string {
 		words = append(words, "IMAP4rev2")
 	}
 	words = append(words, f.banner...)
-	if s.opt.TLS != nil && s.client.TLS == nil {
+	if s.opt.TLS != nil && s.Client.TLS == nil {
 		words = append(words, "STARTTLS")
 	}
-	if s.opt.DisablePlaintextAuth && !s.client.Secured {
+	if s.opt.DisablePlaintextAuth && !s.Client.Secured {
 		words = append(words, "LOGINDISABLED")
 	}
-	for _, m := range s.opt.Auth.Mechanisms(s.client) {
+	for _, m := range s.opt.Auth.Mechanisms(s.Client) {
 		words = append(words, "AUTH="+m.Name)
 	}
 	return strings.Join(words, " ")

@@ -186,6 +186,7 @@ type memBox struct {
 	use      string
 	view     *memView
 	bodies   map[store.UID][]byte
+	parsed   map[store.UID]*message.Message
 	watchers map[int]func()
 	watched  int
 	gone     bool
@@ -242,7 +243,14 @@ func (b *memBox) Structure(_ context.Context, uid store.UID) (*message.Message, 
 	if _, ok := b.view.Index(uid); !ok {
 		return nil, store.ErrExpunged
 	}
-	return message.Parse(b.bodies[uid]), nil
+	// Parsed once, as a store does it at delivery.
+	if b.parsed == nil {
+		b.parsed = map[store.UID]*message.Message{}
+	}
+	if b.parsed[uid] == nil {
+		b.parsed[uid] = message.Parse(b.bodies[uid])
+	}
+	return b.parsed[uid], nil
 }
 
 func (b *memBox) Append(_ context.Context, drafts []store.Draft) ([]store.UID, error) {

@@ -152,7 +152,7 @@ func (s *session) autoCreate(ctx context.Context) {
 				err = ns.Account.Subscribe(ctx, m.Name, true)
 			}
 			if err != nil {
-				s.log.Error(fmt.Sprintf("mailbox %s, which auto wants: %v", m.Name, err))
+				s.Log.Error(fmt.Sprintf("mailbox %s, which auto wants: %v", m.Name, err))
 			}
 		}
 	}
@@ -182,10 +182,10 @@ func (s *session) explain(err error, p place) failure {
 	case errors.Is(err, store.ErrTooMany):
 		return failure{"LIMIT", "Limit of the mail store reached"}
 	case errors.Is(err, store.ErrNoSpace):
-		s.log.Error(err.Error())
+		s.Log.Error(err.Error())
 		return failure{"UNAVAILABLE", "Not enough disk space"}
 	}
-	s.log.Error(err.Error())
+	s.Log.Error(err.Error())
 	return failure{"SERVERBUG", "Internal error occurred. Refer to server log for more information."}
 }
 
@@ -216,8 +216,8 @@ func (s *session) stringArgs(cmd *imap.Command, n int) bool {
 
 // namespace is NAMESPACE (RFC 2342).
 func (s *session) namespace(ctx context.Context, cmd *imap.Command) {
-	s.room()
-	s.out = append(s.out, "* NAMESPACE"...)
+	s.Room()
+	s.Out = append(s.Out, "* NAMESPACE"...)
 	for _, kind := range []NamespaceKind{Personal, OtherUsers, Shared} {
 		any := false
 		for i := range s.namespaces {
@@ -226,22 +226,22 @@ func (s *session) namespace(ctx context.Context, cmd *imap.Command) {
 				continue
 			}
 			if !any {
-				s.out = append(s.out, " ("...)
+				s.Out = append(s.Out, " ("...)
 			}
 			any = true
-			s.out = append(s.out, '(')
-			s.out = imap.AppendString(s.out, s.encodeName(ns.Prefix))
-			s.out = append(s.out, ' ')
-			s.out = imap.AppendString(s.out, []byte{ns.Separator})
-			s.out = append(s.out, ')')
+			s.Out = append(s.Out, '(')
+			s.Out = imap.AppendString(s.Out, s.encodeName(ns.Prefix))
+			s.Out = append(s.Out, ' ')
+			s.Out = imap.AppendString(s.Out, []byte{ns.Separator})
+			s.Out = append(s.Out, ')')
 		}
 		if any {
-			s.out = append(s.out, ')')
+			s.Out = append(s.Out, ')')
 		} else {
-			s.out = append(s.out, " NIL"...)
+			s.Out = append(s.Out, " NIL"...)
 		}
 	}
-	s.out = append(s.out, "\r\n"...)
+	s.Out = append(s.Out, "\r\n"...)
 	s.finish(ctx, cmd, "OK Namespace completed.")
 }
 

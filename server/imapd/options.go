@@ -10,12 +10,11 @@ package imapd
 
 import (
 	"context"
-	"crypto/tls"
 	"log/slog"
-	"net/netip"
 	"time"
 
 	"postilion/account"
+	"postilion/server/login"
 	"postilion/store"
 	"postilion/store/spool"
 )
@@ -28,12 +27,12 @@ type Mail interface {
 
 // Options is everything a Server is told. Auth, Mail and Spool are required.
 type Options struct {
+	// Options are what it has in common with POP3; Service and Refusal need not be set.
+	login.Options
+
 	Auth  account.Authenticator
 	Mail  Mail
 	Spool *spool.Spool
-	// TLS enables STARTTLS and implicit TLS; nil is ssl = no. It is asked for each connection, so a new certificate needs no restart.
-	TLS func() *tls.Config
-	Log *slog.Logger
 
 	// Greeting is login_greeting; "" is "Dovecot ready.", which clients and monitors know.
 	Greeting string
@@ -41,8 +40,6 @@ type Options struct {
 	Capability string
 	// DisablePlaintextAuth announces LOGINDISABLED to clients that are not secured. It is Auth that refuses.
 	DisablePlaintextAuth bool
-	// Trusted lists login_trusted_networks, whose clients count as secured.
-	Trusted []netip.Prefix
 	// IDSend is imap_id_send, names and values in turn; nil is a name alone, "*" as a value asks for the built-in one.
 	IDSend []string
 	// IDLog is imap_id_log: the names of the client's ID fields to log, "*" for all.
@@ -57,31 +54,20 @@ type Options struct {
 	QuotaRoot string
 	// MailboxID shows MAILBOXID and EMAILID (RFC 8474), which Dovecot 2.3 does not have.
 	MailboxID bool
+	// SpecialUse announces SPECIAL-USE (RFC 6154): some mailbox section has a special_use.
+	SpecialUse bool
 	// CreateSpecialUse keeps the use given with CREATE (RFC 6154), which Dovecot 2.3 accepts and forgets.
 	CreateSpecialUse bool
 	// IMAP4rev2 announces IMAP4rev2, which Dovecot 2.3 does not have. UTF8Accept announces UTF8=ACCEPT (RFC 6855).
 	IMAP4rev2, UTF8Accept bool
 
-	// MaxConnections bounds all connections, MaxPrelogin those of one address that have not logged in; 0 is no limit. When
-	// MaxConnections is reached, the oldest connection without login makes room.
-	MaxConnections, MaxPrelogin int
-	// MaxUserIP is mail_max_userip_connections: sessions of one user from one address; 0 is no limit.
-	MaxUserIP int
-
-	// LoginTimeout is how long a client may stay without logging in; 0 is 3 minutes, as in Dovecot.
-	LoginTimeout time.Duration
 	// IdleTimeout ends a session that says nothing; 0 is 30 minutes.
 	IdleTimeout time.Duration
-	// WriteTimeout is how long a client may take nothing of what is sent; 0 is 5 minutes.
-	WriteTimeout time.Duration
 	// IdleNotify is imap_idle_notify_interval; 0 is 2 minutes.
 	IdleNotify time.Duration
 
 	// The imap_client_workarounds.
 	DelayNewMail, TBExtraMailboxSep, TBLSubFlags bool
-
-	// Throttle, when set, is called before a proof is looked at and after one failed; it may wait.
-	Throttle func(ctx context.Context, client account.Client, failed bool)
 }
 
 // NamespaceKind tells whose mail a namespace shows (RFC 2342).
@@ -145,11 +131,9 @@ type MailboxSetting struct {
 }
 
 const (
-	defaultGreeting     = "Dovecot ready."
-	defaultLoginTimeout = 3 * time.Minute
-	defaultIdleTimeout  = 30 * time.Minute
-	defaultWriteTimeout = 5 * time.Minute
-	defaultIdleNotify   = 2 * time.Minute
+	defaultGreeting    = "Dovecot ready."
+	defaultIdleTimeout = 30 * time.Minute
+	defaultIdleNotify  = 2 * time.Minute
 )
 
 func (o *Options) setDefaults() {
@@ -158,9 +142,7 @@ func (o *Options) setDefaults() {
 			*d = value
 		}
 	}
-	set(&o.LoginTimeout, defaultLoginTimeout)
 	set(&o.IdleTimeout, defaultIdleTimeout)
-	set(&o.WriteTimeout, defaultWriteTimeout)
 	set(&o.IdleNotify, defaultIdleNotify)
 	if o.Greeting == "" {
 		o.Greeting = defaultGreeting

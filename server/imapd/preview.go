@@ -24,8 +24,8 @@ func preview() feature {
 			{"SNIPPET", func(f *fetch, item *imap.FetchItem) error {
 				text, err := f.preview()
 				if err == nil {
-					f.s.out = imap.AppendString(append(f.s.out, "SNIPPET (FUZZY "...), text)
-					f.s.out = append(f.s.out, ')')
+					f.s.Out = imap.AppendString(append(f.s.Out, "SNIPPET (FUZZY "...), text)
+					f.s.Out = append(f.s.Out, ')')
 				}
 				return err
 			}},
@@ -36,12 +36,12 @@ func preview() feature {
 // fetchPreview is PREVIEW. No previews are kept, so a lazy one, which must not cost the reading of a body, is not known.
 func fetchPreview(f *fetch, item *imap.FetchItem) error {
 	if item.Lazy {
-		f.s.out = append(f.s.out, "PREVIEW NIL"...)
+		f.s.Out = append(f.s.Out, "PREVIEW NIL"...)
 		return nil
 	}
 	text, err := f.preview()
 	if err == nil {
-		f.s.out = imap.AppendString(append(f.s.out, "PREVIEW "...), text)
+		f.s.Out = imap.AppendString(append(f.s.Out, "PREVIEW "...), text)
 	}
 	return err
 }

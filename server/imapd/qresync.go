@@ -85,7 +85,7 @@ func (s *session) tellMissed(ctx context.Context, r resync) {
 	s.box.each(view.ChangedSince(r.since), func(seq int) bool {
 		if f.move(seq); known.Contains(f.entry.UID) {
 			_ = f.message(items, writers, nil)
-			s.overflow()
+			s.Overflow()
 		}
 		return true
 	})

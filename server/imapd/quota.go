@@ -35,10 +35,10 @@ func (s *session) getQuotaRoot(ctx context.Context, cmd *imap.Command) {
 		s.fail(ctx, cmd, store.ErrNotFound, place{shown: name})
 		return
 	}
-	s.room()
-	s.out = s.appendName(append(s.out, "* QUOTAROOT "...), name)
-	s.out = imap.AppendString(append(s.out, ' '), []byte(s.opt.QuotaRoot))
-	s.out = append(s.out, "\r\n"...)
+	s.Room()
+	s.Out = s.appendName(append(s.Out, "* QUOTAROOT "...), name)
+	s.Out = imap.AppendString(append(s.Out, ' '), []byte(s.opt.QuotaRoot))
+	s.Out = append(s.Out, "\r\n"...)
 	s.answerQuota(ctx, cmd, ns, "OK Getquotaroot completed.")
 }
 
@@ -60,22 +60,22 @@ func (s *session) answerQuota(ctx context.Context, cmd *imap.Command, ns *Namesp
 		s.fail(ctx, cmd, err, place{})
 		return
 	}
-	s.room()
-	s.out = imap.AppendString(append(s.out, "* QUOTA "...), []byte(s.opt.QuotaRoot))
-	s.out = append(s.out, " ("...)
+	s.Room()
+	s.Out = imap.AppendString(append(s.Out, "* QUOTA "...), []byte(s.opt.QuotaRoot))
+	s.Out = append(s.Out, " ("...)
 	resource := func(name string, used, limit int64) {
 		if limit <= 0 {
 			return
 		}
-		if s.out[len(s.out)-1] != '(' {
-			s.out = append(s.out, ' ')
+		if s.Out[len(s.Out)-1] != '(' {
+			s.Out = append(s.Out, ' ')
 		}
-		s.out = imap.AppendNumber(append(append(s.out, name...), ' '), uint64(max(used, 0)))
-		s.out = imap.AppendNumber(append(s.out, ' '), uint64(limit))
+		s.Out = imap.AppendNumber(append(append(s.Out, name...), ' '), uint64(max(used, 0)))
+		s.Out = imap.AppendNumber(append(s.Out, ' '), uint64(limit))
 	}
 	const unit = 1024
 	resource("STORAGE", (usage.Bytes+unit-1)/unit, usage.LimitBytes/unit)
 	resource("MESSAGE", usage.Messages, usage.LimitMessages)
-	s.out = append(s.out, ")\r\n"...)
+	s.Out = append(s.Out, ")\r\n"...)
 	s.finish(ctx, cmd, text)
 }

@@ -297,52 +297,52 @@ func (s *session) saveResult(search *imap.Search, found []hit) {
 }
 
 func (s *session) sendSearch(name string, search *imap.Search, found []hit, highest store.ModSeq, byUID bool) {
-	s.send("* " + name)
+	s.Send("* " + name)
 	for _, h := range found {
-		s.out = imap.AppendNumber(append(s.out, ' '), uint64(h.number(byUID)))
-		s.overflow()
+		s.Out = imap.AppendNumber(append(s.Out, ' '), uint64(h.number(byUID)))
+		s.Overflow()
 	}
 	if search.UsesModSeq && len(found) > 0 {
-		s.out = imap.AppendNumber(append(s.out, " (MODSEQ "...), uint64(highest))
-		s.out = append(s.out, ')')
+		s.Out = imap.AppendNumber(append(s.Out, " (MODSEQ "...), uint64(highest))
+		s.Out = append(s.Out, ')')
 	}
-	s.out = append(s.out, "\r\n"...)
+	s.Out = append(s.Out, "\r\n"...)
 }
 
 func (s *session) sendESearch(tag string, search *imap.Search, found []hit, highest store.ModSeq, byUID bool) {
-	s.send("* ESEARCH (TAG ")
-	s.out = append(imap.AppendString(s.out, []byte(tag)), ')')
+	s.Send("* ESEARCH (TAG ")
+	s.Out = append(imap.AppendString(s.Out, []byte(tag)), ')')
 	if byUID {
-		s.out = append(s.out, " UID"...)
+		s.Out = append(s.Out, " UID"...)
 	}
 	n := len(found)
 	if search.Min && n > 0 {
-		s.out = imap.AppendNumber(append(s.out, " MIN "...), uint64(found[0].number(byUID)))
+		s.Out = imap.AppendNumber(append(s.Out, " MIN "...), uint64(found[0].number(byUID)))
 	}
 	if search.Max && n > 0 {
-		s.out = imap.AppendNumber(append(s.out, " MAX "...), uint64(found[n-1].number(byUID)))
+		s.Out = imap.AppendNumber(append(s.Out, " MAX "...), uint64(found[n-1].number(byUID)))
 	}
 	if search.All && n > 0 {
-		s.out = appendHits(append(s.out, " ALL "...), found, byUID)
+		s.Out = appendHits(append(s.Out, " ALL "...), found, byUID)
 	}
 	if search.PartialFirst > 0 {
-		s.out = imap.AppendNumber(append(s.out, " PARTIAL ("...), uint64(search.PartialFirst))
-		s.out = append(imap.AppendNumber(append(s.out, ':'), uint64(search.PartialLast)), ' ')
+		s.Out = imap.AppendNumber(append(s.Out, " PARTIAL ("...), uint64(search.PartialFirst))
+		s.Out = append(imap.AppendNumber(append(s.Out, ':'), uint64(search.PartialLast)), ' ')
 		first := min(int(search.PartialFirst)-1, n)
 		if part := found[first:max(first, min(int(search.PartialLast), n))]; len(part) > 0 {
-			s.out = appendHits(s.out, part, byUID)
+			s.Out = appendHits(s.Out, part, byUID)
 		} else {
-			s.out = append(s.out, "NIL"...)
+			s.Out = append(s.Out, "NIL"...)
 		}
-		s.out = append(s.out, ')')
+		s.Out = append(s.Out, ')')
 	}
 	if search.Count {
-		s.out = imap.AppendNumber(append(s.out, " COUNT "...), uint64(n))
+		s.Out = imap.AppendNumber(append(s.Out, " COUNT "...), uint64(n))
 	}
 	if search.UsesModSeq && n > 0 {
-		s.out = imap.AppendNumber(append(s.out, " MODSEQ "...), uint64(highest))
+		s.Out = imap.AppendNumber(append(s.Out, " MODSEQ "...), uint64(highest))
 	}
-	s.out = append(s.out, "\r\n"...)
+	s.Out = append(s.Out, "\r\n"...)
 }
 
 func appendHits(dst []byte, found []hit, byUID bool) []byte {

@@ -8,6 +8,7 @@ import (
 
 	"postilion/mail/message"
 	"postilion/proto/imap"
+	"postilion/server/login"
 )
 
 // span is a run of octets of a message.
@@ -69,8 +70,8 @@ func fetchSection(f *fetch, item *imap.FetchItem) error {
 		if err != nil {
 			return err
 		}
-		s.out = append(append(s.out, item.Label...), ' ')
-		s.out = imap.AppendLiteral(s.out, cut(header, item))
+		s.Out = append(append(s.Out, item.Label...), ' ')
+		s.Out = imap.AppendLiteral(s.Out, cut(header, item))
 		return nil
 	}
 	if item.Section.Kind == imap.HeaderSection || item.Section.Kind == imap.MIMESection {
@@ -84,8 +85,8 @@ func fetchSection(f *fetch, item *imap.FetchItem) error {
 		where.start = min(where.start+int64(min(item.Offset, 1<<61)), where.end)
 		where.end = min(where.start+int64(min(item.Length, 1<<61)), where.end)
 	}
-	s.out = append(append(s.out, item.Label...), " {"...)
-	s.out = append(imap.AppendNumber(s.out, uint64(where.end-where.start)), "}\r\n"...)
+	s.Out = append(append(s.Out, item.Label...), " {"...)
+	s.Out = append(imap.AppendNumber(s.Out, uint64(where.end-where.start)), "}\r\n"...)
 	return f.copyOut(where)
 }
 
@@ -105,18 +106,18 @@ var errBroken = errors.New("message cannot be read to its end")
 func (f *fetch) copyOut(where span) error {
 	s := f.s
 	for where.start < where.end {
-		s.overflow()
-		n := int(min(where.end-where.start, outputSize/2))
-		at := len(s.out)
-		s.out = append(s.out, make([]byte, n)...)
-		read, err := f.body.ReadAt(s.out[at:], where.start)
+		s.Overflow()
+		n := int(min(where.end-where.start, login.OutputSize/2))
+		at := len(s.Out)
+		s.Out = append(s.Out, make([]byte, n)...)
+		read, err := f.body.ReadAt(s.Out[at:], where.start)
 		if read < n {
-			s.out = s.out[:at]
-			s.ended, s.reason = true, "Internal error"
-			s.log.Error("FETCH in "+s.box.name+": "+errBroken.Error(), "uid", f.entry.UID, "error", err)
+			s.Out = s.Out[:at]
+			s.Ended, s.Reason = true, "Internal error"
+			s.Log.Error("FETCH in "+s.box.name+": "+errBroken.Error(), "uid", f.entry.UID, "error", err)
 			return errBroken
 		}
-		part := s.out[at:]
+		part := s.Out[at:]
 		for i := bytes.IndexByte(part, 0); i >= 0; i = bytes.IndexByte(part, 0) {
 			part[i] = 0x80
 		}

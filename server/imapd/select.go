@@ -123,9 +123,9 @@ func (s *session) open(ctx context.Context, p place, how selectHow) error {
 		s.tellHighest()
 	}
 	if s.enabled.rev2 {
-		s.out = append(s.out, `* LIST () "`...)
-		s.out = append(append(s.out, p.ns.Separator), `" `...)
-		s.out = append(s.appendName(s.out, p.shown), "\r\n"...)
+		s.Out = append(s.Out, `* LIST () "`...)
+		s.Out = append(append(s.Out, p.ns.Separator), `" `...)
+		s.Out = append(s.appendName(s.Out, p.shown), "\r\n"...)
 	}
 	if s.opt.MailboxID && view.ID() != "" {
 		s.untagged("OK [MAILBOXID (" + view.ID() + ")] Ok")
@@ -146,7 +146,7 @@ func firstUnseen(view store.View) int {
 // mailboxChanged is called by the store. It wakes the session when it idles.
 func (s *session) mailboxChanged() {
 	if s.idling.Load() && !s.changed.Swap(true) {
-		_ = s.raw.SetReadDeadline(pastDeadline)
+		s.Wake()
 	}
 }
 
@@ -167,7 +167,7 @@ func (s *session) enableCondstore(ctx context.Context) {
 }
 
 // trackKey names the selected mailbox among those of all users.
-func (s *session) trackKey() string { return s.user.Name + "\x00" + s.box.name }
+func (s *session) trackKey() string { return s.User.Name + "\x00" + s.box.name }
 
 // maxTracked bounds the memory of which mailboxes mod-sequences were asked for.
 const maxTracked = 100_000
@@ -191,7 +191,7 @@ func (s *session) closeCommand(ctx context.Context, cmd *imap.Command) {
 		gone, err := b.box.Expunge(ctx, store.AllUIDs(), true)
 		s.count.expunged += int(gone.Count())
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
-			s.log.Error("CLOSE " + b.name + ": " + err.Error())
+			s.Log.Error("CLOSE " + b.name + ": " + err.Error())
 		}
 	}
 	s.closeMailbox()

@@ -286,19 +286,19 @@ func (s *session) takeRecent(ctx context.Context) (store.View, error) {
 // lost ends a session whose mailbox went away under it.
 func (s *session) lost(err error) {
 	if errors.Is(err, store.ErrNotFound) {
-		s.reason = "Mailbox deleted"
+		s.Reason = "Mailbox deleted"
 	} else {
-		s.log.Error("mailbox " + s.box.name + ": " + err.Error())
-		s.reason = "Internal error"
+		s.Log.Error("mailbox " + s.box.name + ": " + err.Error())
+		s.Reason = "Internal error"
 	}
 	s.bye("IMAP session state is inconsistent, please relogin.")
 }
 
 func (s *session) tellNumber(n int, what string) {
-	s.room()
-	s.out = append(s.out, "* "...)
-	s.out = imap.AppendNumber(s.out, uint64(n))
-	s.out = append(append(append(s.out, ' '), what...), "\r\n"...)
+	s.Room()
+	s.Out = append(s.Out, "* "...)
+	s.Out = imap.AppendNumber(s.Out, uint64(n))
+	s.Out = append(append(append(s.Out, ' '), what...), "\r\n"...)
 }
 
 // tellKeywords announces keywords that the mailbox did not have before.
@@ -330,24 +330,24 @@ func (s *session) tellFlags(old, now store.View, how syncing) {
 			if (same || silent) && (!s.enabled.condstore || entry.ModSeq == was.ModSeq) {
 				continue
 			}
-			s.room()
-			s.out = append(s.out, "* "...)
-			s.out = imap.AppendNumber(s.out, uint64(j+s.box.ghostsBelow(uid)+1))
-			s.out = append(s.out, " FETCH ("...)
+			s.Room()
+			s.Out = append(s.Out, "* "...)
+			s.Out = imap.AppendNumber(s.Out, uint64(j+s.box.ghostsBelow(uid)+1))
+			s.Out = append(s.Out, " FETCH ("...)
 			if how.uid || s.enabled.qresync {
-				s.out = append(s.out, "UID "...)
-				s.out = append(imap.AppendNumber(s.out, uint64(uid)), ' ')
+				s.Out = append(s.Out, "UID "...)
+				s.Out = append(imap.AppendNumber(s.Out, uint64(uid)), ' ')
 			}
 			if !same && !silent {
-				s.out = append(s.out, "FLAGS "...)
-				s.out = append(s.appendFlags(s.out, now, &entry), ' ')
+				s.Out = append(s.Out, "FLAGS "...)
+				s.Out = append(s.appendFlags(s.Out, now, &entry), ' ')
 			}
 			if s.enabled.condstore {
-				s.out = append(s.out, "MODSEQ ("...)
-				s.out = append(imap.AppendNumber(s.out, uint64(entry.ModSeq)), ") "...)
+				s.Out = append(s.Out, "MODSEQ ("...)
+				s.Out = append(imap.AppendNumber(s.Out, uint64(entry.ModSeq)), ") "...)
 			}
-			s.out = append(s.out[:len(s.out)-1], ")\r\n"...)
-			s.overflow()
+			s.Out = append(s.Out[:len(s.Out)-1], ")\r\n"...)
+			s.Overflow()
 		}
 	}
 }
@@ -391,12 +391,12 @@ func (s *session) tellDeleted(old store.View, entry store.Entry, how syncing) {
 	}
 	i, _ := old.Index(entry.UID)
 	entry.Flags |= store.FlagDeleted
-	s.room()
-	s.out = append(s.out, "* "...)
-	s.out = imap.AppendNumber(s.out, uint64(i+s.box.ghostsBelow(entry.UID)+1))
-	s.out = append(s.out, " FETCH (FLAGS "...)
-	s.out = s.appendFlags(s.out, old, &entry)
-	s.out = append(s.out, ")\r\n"...)
+	s.Room()
+	s.Out = append(s.Out, "* "...)
+	s.Out = imap.AppendNumber(s.Out, uint64(i+s.box.ghostsBelow(entry.UID)+1))
+	s.Out = append(s.Out, " FETCH (FLAGS "...)
+	s.Out = s.appendFlags(s.Out, old, &entry)
+	s.Out = append(s.Out, ")\r\n"...)
 }
 
 func mergeGhosts(ghosts, gone []store.Entry) []store.Entry {
@@ -440,7 +440,7 @@ func (s *session) tellExpunged(old store.View, gone []store.Entry) int {
 	slices.Sort(seqs)
 	for _, seq := range slices.Backward(seqs) {
 		s.tellNumber(seq, "EXPUNGE")
-		s.overflow()
+		s.Overflow()
 	}
 	b.ghosts = nil
 	return len(seqs)

@@ -93,16 +93,16 @@ func (s *session) sendStatus(ctx context.Context, p place, items []*statusItem) 
 			s.enableCondstore(ctx)
 		}
 	}
-	s.room()
-	s.out = append(s.out, "* STATUS "...)
-	s.out = append(s.appendName(s.out, p.shown), " ("...)
+	s.Room()
+	s.Out = append(s.Out, "* STATUS "...)
+	s.Out = append(s.appendName(s.Out, p.shown), " ("...)
 	for i, item := range items {
 		if i > 0 {
-			s.out = append(s.out, ' ')
+			s.Out = append(s.Out, ' ')
 		}
-		s.out = append(append(s.out, item.name...), ' ')
-		s.out = item.value(s, s.out, &status)
+		s.Out = append(append(s.Out, item.name...), ' ')
+		s.Out = item.value(s, s.Out, &status)
 	}
-	s.out = append(s.out, ")\r\n"...)
+	s.Out = append(s.Out, ")\r\n"...)
 	return nil
 }

@@ -64,17 +64,17 @@ func (s *session) thread(ctx context.Context, cmd *imap.Command, byUID bool) {
 		roots = f.threadByReferences(found, algorithm == "REFERENCES")
 	}
 	f.closeBody()
-	s.send("* THREAD")
+	s.Send("* THREAD")
 	if len(roots) > 0 {
-		s.out = append(s.out, ' ')
+		s.Out = append(s.Out, ' ')
 	}
 	for _, root := range roots {
-		s.out = append(s.out, '(')
+		s.Out = append(s.Out, '(')
 		s.sendThread(root, byUID)
-		s.out = append(s.out, ')')
-		s.overflow()
+		s.Out = append(s.Out, ')')
+		s.Overflow()
 	}
-	s.out = append(s.out, "\r\n"...)
+	s.Out = append(s.Out, "\r\n"...)
 	s.finishWith(ctx, cmd, "OK Thread completed.", syncing{keepExpunged: !byUID, uid: byUID})
 }
 
@@ -82,23 +82,23 @@ func (s *session) thread(ctx context.Context, cmd *imap.Command, byUID bool) {
 func (s *session) sendThread(n *threadNode, byUID bool) {
 	for {
 		if n.seq != 0 {
-			s.out = imap.AppendNumber(s.out, uint64(n.number(byUID)))
+			s.Out = imap.AppendNumber(s.Out, uint64(n.number(byUID)))
 		}
 		if len(n.children) != 1 {
 			break
 		}
 		if n.seq != 0 {
-			s.out = append(s.out, ' ')
+			s.Out = append(s.Out, ' ')
 		}
 		n = n.children[0]
 	}
 	if len(n.children) > 0 && n.seq != 0 {
-		s.out = append(s.out, ' ')
+		s.Out = append(s.Out, ' ')
 	}
 	for _, child := range n.children {
-		s.out = append(s.out, '(')
+		s.Out = append(s.Out, '(')
 		s.sendThread(child, byUID)
-		s.out = append(s.out, ')')
+		s.Out = append(s.Out, ')')
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"postilion/account"
 	"postilion/proto/pop3"
+	"postilion/server/login"
 	"postilion/store"
 )
 
@@ -31,8 +32,9 @@ func benchSession(b *testing.B, messages int) *session {
 		b.Fatal(err)
 	}
 	_, conn := net.Pipe()
-	s := newSession(New(r.opt), nowhere{conn}, false)
-	s.user = &account.User{Name: "alice"}
+	srv := New(r.opt)
+	s := &session{Conn: srv.NewConn(nowhere{conn}, login.Entry{}), srv: srv, opt: &srv.opt}
+	s.User = &account.User{Name: "alice"}
 	if err := s.openMail(context.Background()); err != nil {
 		b.Fatal(err)
 	}
@@ -49,14 +51,14 @@ func (s *session) run(b *testing.B, commands []byte) {
 		commands = commands[n:]
 		for s.dec.Next(pop3.Line) == pop3.Ready {
 			s.command(ctx, s.dec.Command())
-			if len(s.out) >= outputSize {
-				s.flush()
+			if len(s.Out) >= login.OutputSize {
+				s.Flush()
 			}
 		}
 	}
-	s.flush()
-	if s.ended {
-		b.Fatal("the session ended: " + s.reason)
+	s.Flush()
+	if s.Ended {
+		b.Fatal("the session ended: " + s.Reason)
 	}
 }
 

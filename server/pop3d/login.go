@@ -3,7 +3,6 @@ package pop3d
 import (
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
@@ -53,35 +52,35 @@ func (s *session) greet() {
 	s.ok(text)
 }
 
-func (s *session) plaintextRefused() bool { return s.opt.DisablePlaintextAuth && !s.client.Secured }
+func (s *session) plaintextRefused() bool { return s.opt.DisablePlaintextAuth && !s.Client.Secured }
 
 // capa is CAPA (RFC 2449 section 5), with what the state of the connection permits.
 func (s *session) capa(context.Context, *pop3.Command) {
 	s.ok("")
-	s.send("CAPA\r\nTOP\r\nUIDL\r\nRESP-CODES\r\nPIPELINING\r\nAUTH-RESP-CODE\r\n")
-	if s.user == nil {
-		if s.opt.TLS != nil && s.client.TLS == nil {
-			s.send("STLS\r\n")
+	s.Send("CAPA\r\nTOP\r\nUIDL\r\nRESP-CODES\r\nPIPELINING\r\nAUTH-RESP-CODE\r\n")
+	if s.User == nil {
+		if s.opt.TLS != nil && s.Client.TLS == nil {
+			s.Send("STLS\r\n")
 		}
 		if !s.plaintextRefused() {
-			s.send("USER\r\n")
+			s.Send("USER\r\n")
 		}
-		s.send("SASL")
+		s.Send("SASL")
 		for _, name := range s.mechanisms() {
-			s.send(" " + name)
+			s.Send(" " + name)
 		}
-		s.send("\r\n")
+		s.Send("\r\n")
 	}
 	if s.opt.UTF8 {
-		s.send("UTF8 USER\r\n")
+		s.Send("UTF8 USER\r\n")
 	}
-	s.send(".\r\n")
+	s.Send(".\r\n")
 }
 
 // mechanisms names what AUTH offers; APOP is no SASL mechanism.
 func (s *session) mechanisms() []string {
 	var names []string
-	for _, m := range s.opt.Auth.Mechanisms(s.client) {
+	for _, m := range s.opt.Auth.Mechanisms(s.Client) {
 		if m.Name != "APOP" {
 			names = append(names, m.Name)
 		}
@@ -89,32 +88,11 @@ func (s *session) mechanisms() []string {
 	return names
 }
 
-// startTLS begins encryption on the connection.
-func (s *session) startTLS(ctx context.Context) bool {
-	conn := tls.Server(s.raw, s.opt.TLS())
-	_ = s.raw.SetDeadline(time.Now().Add(min(s.opt.LoginTimeout, time.Minute)))
-	if s.end.Load() != 0 {
-		_ = s.raw.SetReadDeadline(time.Unix(1, 0))
-	}
-	if err := conn.HandshakeContext(ctx); err != nil {
-		s.ended, s.broken = true, true
-		s.reason = "TLS handshaking: " + err.Error()
-		if s.end.Load() != 0 {
-			s.reason = reasonShutdown
-		}
-		return false
-	}
-	_ = s.raw.SetDeadline(time.Time{})
-	state := conn.ConnectionState()
-	s.conn, s.client.TLS, s.client.Secured = conn, &state, true
-	return true
-}
-
 // stls changes over to TLS (RFC 2595 section 4). What the client sent behind the command in clear is not obeyed, and what it said
 // before is forgotten.
 func (s *session) stls(ctx context.Context, _ *pop3.Command) {
 	switch {
-	case s.client.TLS != nil:
+	case s.Client.TLS != nil:
 		s.fail("TLS is already active.")
 		return
 	case s.opt.TLS == nil:
@@ -122,20 +100,20 @@ func (s *session) stls(ctx context.Context, _ *pop3.Command) {
 		return
 	}
 	if s.dec.Buffered() > 0 {
-		s.log.Warn("input in clear behind STLS dropped: " + s.peer())
+		s.Log.Warn("input in clear behind STLS dropped: " + s.Peer())
 	}
 	s.dec.Discard()
-	s.name, s.tried = "", ""
+	s.given, s.Name = "", ""
 	s.ok("Begin TLS negotiation now.")
-	s.flush()
-	if !s.ended {
-		s.startTLS(ctx)
+	s.Flush()
+	if !s.Ended {
+		s.StartTLS(ctx)
 	}
 }
 
 func (s *session) preloginQuit(context.Context, *pop3.Command) {
 	s.ok("Logging out")
-	s.ended, s.reason = true, "Aborted login by logging out"
+	s.Ended, s.Reason = true, "Aborted login by logging out"
 }
 
 // utf8Command is UTF8 (RFC 6856 section 2): mail is given as it is, so there is nothing to change.
@@ -151,31 +129,30 @@ const plaintextText = "[AUTH] Plaintext authentication disallowed on non-secure 
 
 func (s *session) userCommand(_ context.Context, cmd *pop3.Command) {
 	if s.plaintextRefused() {
-		s.attempts++
+		s.Attempts++
 		s.fail(plaintextText)
 		return
 	}
-	s.name = string(cmd.Args)
-	s.tried = s.name
+	s.given = string(cmd.Args)
+	s.Name = s.given
 	s.ok("")
 }
 
 func (s *session) pass(ctx context.Context, cmd *pop3.Command) {
 	switch {
 	case s.plaintextRefused():
-		s.attempts++
+		s.Attempts++
 		s.fail(plaintextText)
 		return
-	case s.name == "":
+	case s.given == "":
 		s.fail("No username given.")
 		return
 	}
-	name, password := s.name, string(cmd.Args)
-	s.method = "PLAIN"
-	s.throttle(ctx, false)
-	user, err := s.opt.Auth.Password(ctx, s.client, name, password)
+	name, password := s.given, string(cmd.Args)
+	s.Method = "PLAIN"
+	user, err := s.opt.Auth.Password(s.Waiting(), s.Client, name, password)
 	s.proved(ctx, user, err)
-	s.name = ""
+	s.given = ""
 }
 
 func (s *session) apop(ctx context.Context, cmd *pop3.Command) {
@@ -188,17 +165,9 @@ func (s *session) apop(ctx context.Context, cmd *pop3.Command) {
 		s.fail("Invalid parameters.")
 		return
 	}
-	s.method, s.tried = "APOP", name
-	s.throttle(ctx, false)
-	user, err := s.opt.Auth.APOP(ctx, s.client, name, s.banner, strings.ToLower(digest))
+	s.Method, s.Name = "APOP", name
+	user, err := s.opt.Auth.APOP(s.Waiting(), s.Client, name, s.banner, strings.ToLower(digest))
 	s.proved(ctx, user, err)
-}
-
-func (s *session) throttle(ctx context.Context, failed bool) {
-	if s.opt.Throttle != nil {
-		s.flush()
-		s.opt.Throttle(ctx, s.client, failed)
-	}
 }
 
 // auth is AUTH with an optional initial response (RFC 5034); without a mechanism it lists them, as clients older than the RFC want.
@@ -207,60 +176,46 @@ func (s *session) auth(ctx context.Context, cmd *pop3.Command) {
 	if mechanism == "" {
 		s.ok("")
 		for _, name := range s.mechanisms() {
-			s.send(name + "\r\n")
+			s.Send(name + "\r\n")
 		}
-		s.send(".\r\n")
+		s.Send(".\r\n")
 		return
 	}
-	if s.opt.SSLRequired && !s.client.Secured {
-		s.attempts++
+	if s.opt.SSLRequired && !s.Client.Secured {
+		s.Attempts++
 		s.fail("[AUTH] Authentication not allowed until SSL/TLS is enabled.")
 		return
 	}
-	s.method = strings.ToUpper(mechanism)
+	s.Method = strings.ToUpper(mechanism)
 	var response []byte
 	if initial != "" {
 		response = []byte{}
 		if initial != "=" {
 			var err error
 			if response, err = base64.StdEncoding.AppendDecode(response, []byte(initial)); err != nil {
-				s.attempts++
+				s.Attempts++
 				s.fail("[AUTH] Invalid base64 data in initial response")
 				return
 			}
 		}
 	}
-	s.throttle(ctx, false)
-	exchange, err := s.opt.Auth.Start(ctx, s.client, s.method)
+	exchange, err := s.opt.Auth.Start(s.Waiting(), s.Client, s.Method)
 	if err != nil {
 		s.proved(ctx, nil, err)
 		return
 	}
-	s.exchange(ctx, exchange, response)
-}
-
-func (s *session) exchange(ctx context.Context, exchange account.Exchange, response []byte) {
-	for {
-		challenge, user, err := exchange.Next(ctx, response)
-		if err != nil || user != nil && challenge == nil {
-			s.proved(ctx, user, err)
-			return
-		}
-		s.send("+ " + base64.StdEncoding.EncodeToString(challenge) + "\r\n")
-		var ok bool
-		if response, ok = s.saslResponse(); !ok {
-			return
-		}
-		if user != nil {
-			s.proved(ctx, user, nil)
-			return
-		}
+	user, over, err := s.Exchange(exchange, response, func(challenge []byte) ([]byte, bool) {
+		s.Send("+ " + base64.StdEncoding.EncodeToString(challenge) + "\r\n")
+		return s.saslResponse()
+	})
+	if !over {
+		s.proved(ctx, user, err)
 	}
 }
 
 // saslResponse reads the client's line after a challenge.
 func (s *session) saslResponse() ([]byte, bool) {
-	for !s.ended {
+	for !s.Ended {
 		switch s.dec.NextResponse(pop3.SASLLine) {
 		case pop3.NeedInput:
 			s.read()
@@ -269,13 +224,13 @@ func (s *session) saslResponse() ([]byte, bool) {
 		case pop3.Ready:
 			line := s.dec.Response()
 			if string(line) == "*" {
-				s.attempts++
+				s.Attempts++
 				s.fail("Authentication aborted by client.")
 				return nil, false
 			}
 			response, err := base64.StdEncoding.AppendDecode([]byte{}, line)
 			if err != nil {
-				s.attempts++
+				s.Attempts++
 				s.fail("[AUTH] Invalid base64 in response")
 				return nil, false
 			}
@@ -291,10 +246,10 @@ func (s *session) proved(ctx context.Context, user *account.User, err error) {
 		s.enter(ctx, user)
 		return
 	}
-	s.attempts++
+	s.Attempts++
 	var reason interface{ Reason() string }
 	switch {
-	case errors.Is(err, account.ErrPlaintext) && s.method == "PLAIN" && s.name != "":
+	case errors.Is(err, account.ErrPlaintext) && s.Method == "PLAIN" && s.given != "":
 		s.fail(plaintextText)
 	case errors.Is(err, account.ErrPlaintext):
 		s.fail("[AUTH] Plaintext authentication disabled.")
@@ -308,33 +263,29 @@ func (s *session) proved(ctx context.Context, user *account.User, err error) {
 	case errors.Is(err, account.ErrProof), errors.Is(err, account.ErrMalformed):
 		s.fail("[AUTH] Authentication failed.")
 	default:
-		s.log.Error("authentication: " + err.Error())
+		s.Log.Error("authentication: " + err.Error())
 		s.fail("[SYS/TEMP] Temporary authentication failure.")
 	}
-	s.throttle(ctx, true)
 }
 
 // enter opens the user's mail and changes over to the transaction state.
 func (s *session) enter(ctx context.Context, user *account.User) {
-	s.user = user
-	if !s.srv.loggedIn(s) {
+	if !s.Enter(user) {
 		text := "Maximum number of connections from user+IP exceeded (mail_max_userip_connections=" + strconv.Itoa(s.opt.MaxUserIP) + ")"
 		s.stop("[IN-USE] "+text, text)
-		s.surplus = true
-		s.user = nil
 		return
 	}
-	s.logLogin()
+	s.LogLogin()
 	// pop3_logout_format counts what comes after the login.
-	s.count.in, s.count.out = int64(s.dec.Buffered()), -int64(len(s.out))
+	s.Received, s.Sent = int64(s.dec.Buffered()), -int64(len(s.Out))
 	if s.opt.LockSession && !s.srv.lock(s) {
-		if !s.stopped() {
+		if !s.Stopped() {
 			s.stop("[IN-USE] Mailbox is locked by another POP3 session.", "Couldn't lock POP3 session")
 		}
 		return
 	}
 	if err := s.openMail(ctx); err != nil {
-		s.log.Error("Couldn't open INBOX: " + err.Error())
+		s.Log.Error("Couldn't open INBOX: " + err.Error())
 		s.stop("[SYS/TEMP] Internal error occurred. Refer to server log for more information.", "Couldn't open INBOX: "+err.Error())
 		return
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"postilion/proto/pop3"
+	"postilion/server/login"
 	"postilion/store"
 )
 
@@ -43,7 +44,7 @@ func mailCommands(name string) commandFunc {
 // openMail takes the INBOX as it is now as the session's maildrop.
 func (s *session) openMail(ctx context.Context) error {
 	var err error
-	if s.mail, err = s.opt.Mail.Open(ctx, s.user); err != nil {
+	if s.mail, err = s.opt.Mail.Open(ctx, s.User); err != nil {
 		return err
 	}
 	if s.box, err = s.mail.Mailbox(ctx, store.Inbox); err != nil {
@@ -128,20 +129,20 @@ func (s *session) list(_ context.Context, cmd *pop3.Command) {
 	}
 	count, _ := s.drop.Stat()
 	s.ok(fmt.Sprintf("%d messages:", count))
-	for n := uint32(1); n <= s.drop.Count() && !s.ended; n++ {
+	for n := uint32(1); n <= s.drop.Count() && !s.Ended; n++ {
 		if s.drop.Deleted(n) {
 			continue
 		}
 		s.number(int64(n))
-		s.out = append(s.out, ' ')
+		s.Out = append(s.Out, ' ')
 		s.number(s.drop.Size(n))
-		s.out = append(s.out, "\r\n"...)
-		if len(s.out) >= outputSize {
-			s.flush()
-			s.room()
+		s.Out = append(s.Out, "\r\n"...)
+		if len(s.Out) >= login.OutputSize {
+			s.Flush()
+			s.Room()
 		}
 	}
-	s.send(".\r\n")
+	s.Send(".\r\n")
 }
 
 func (s *session) dele(_ context.Context, cmd *pop3.Command) {
@@ -168,7 +169,7 @@ func (s *session) rset(ctx context.Context, _ *pop3.Command) {
 			uids = uids.Add(s.uid(n))
 		}
 		if _, err := s.box.SetFlags(ctx, uids, store.FlagChange{Operation: store.RemoveFlags, Flags: store.FlagSeen}); err != nil {
-			s.log.Error("RSET: " + err.Error())
+			s.Log.Error("RSET: " + err.Error())
 			s.fail("[SYS/TEMP] Internal error occurred. Refer to server log for more information.")
 			return
 		}
@@ -207,25 +208,25 @@ func (s *session) fetch(ctx context.Context, n uint32, stuffer *pop3.Stuffer) in
 		s.refuse(pop3.SyntaxError(fmt.Sprintf("Message %d expunged.", n)))
 		return 0
 	case err != nil:
-		s.log.Error(fmt.Sprintf("message %d: %v", n, err))
+		s.Log.Error(fmt.Sprintf("message %d: %v", n, err))
 		s.fail("[SYS/TEMP] Internal error occurred. Refer to server log for more information.")
 		return 0
 	}
 	defer body.Close()
-	s.room()
-	start := len(s.out)
+	s.Room()
+	start := len(s.Out)
 	if stuffer.Top {
 		s.ok("")
 	} else {
 		s.bad = 0
-		s.send("+OK ")
+		s.Send("+OK ")
 		s.number(body.Size())
-		s.send(" octets\r\n")
+		s.Send(" octets\r\n")
 	}
 	sent := int64(0)
 	portion := portions.Get().(*[32 << 10]byte)
 	defer portions.Put(portion)
-	for offset := int64(0); offset < body.Size() && !stuffer.Done() && !s.ended; {
+	for offset := int64(0); offset < body.Size() && !stuffer.Done() && !s.Ended; {
 		got, err := body.ReadAt(portion[:min(int64(len(portion)), body.Size()-offset)], offset)
 		if got == 0 && err != nil {
 			if errors.Is(err, io.EOF) {
@@ -235,34 +236,34 @@ func (s *session) fetch(ctx context.Context, n uint32, stuffer *pop3.Stuffer) in
 			return sent
 		}
 		offset += int64(got)
-		s.out = stuffer.Append(s.out, portion[:got])
-		if len(s.out) >= outputSize {
-			sent += int64(len(s.out) - start)
-			s.flush()
-			s.room()
+		s.Out = stuffer.Append(s.Out, portion[:got])
+		if len(s.Out) >= login.OutputSize {
+			sent += int64(len(s.Out) - start)
+			s.Flush()
+			s.Room()
 			start = 0
 		}
 	}
-	s.out = stuffer.Finish(s.out)
-	sent += int64(len(s.out) - start)
-	s.send(".\r\n")
+	s.Out = stuffer.Finish(s.Out)
+	sent += int64(len(s.Out) - start)
+	s.Send(".\r\n")
 	return sent
 }
 
 // cut ends the session amid a message that cannot be read: the response must not look whole.
 func (s *session) cut(n uint32, err error) {
-	s.log.Error(fmt.Sprintf("message %d: %v", n, err))
-	s.flush()
-	s.ended, s.broken, s.reason = true, true, "Internal error"
+	s.Log.Error(fmt.Sprintf("message %d: %v", n, err))
+	s.Flush()
+	s.Ended, s.Broken, s.Reason = true, true, "Internal error"
 }
 
 // quitCommand enters the update state: what is marked is deleted before the reply is sent.
 func (s *session) quitCommand(ctx context.Context, _ *pop3.Command) {
-	s.quit, s.ended, s.reason = true, true, "Logged out"
+	s.quit, s.Ended, s.Reason = true, true, "Logged out"
 	marked, _ := s.drop.Marked()
 	if err := s.update(ctx); err != nil {
 		s.fail("[SYS/TEMP] Internal error occurred. Refer to server log for more information.")
-		s.reason = "Storage error during logout."
+		s.Reason = "Storage error during logout."
 		return
 	}
 	if marked > 0 {
@@ -293,7 +294,7 @@ func (s *session) update(ctx context.Context) error {
 	}
 	err := s.write(ctx, seen, deleted)
 	if err != nil {
-		s.log.Error("update at the end of the session: " + err.Error())
+		s.Log.Error("update at the end of the session: " + err.Error())
 	}
 	drop.Flagged()
 	return err

@@ -10,12 +10,11 @@ package pop3d
 
 import (
 	"context"
-	"crypto/tls"
 	"log/slog"
-	"net/netip"
 	"time"
 
 	"postilion/account"
+	"postilion/server/login"
 	"postilion/store"
 )
 
@@ -35,11 +34,11 @@ type Origins interface {
 
 // Options is everything a Server is told. Auth and Mail are required, Expand too unless UIDLFormat and LogoutFormat are the defaults.
 type Options struct {
+	// Options are what it has in common with IMAP; Service and Refusal need not be set.
+	login.Options
+
 	Auth account.Authenticator
 	Mail Mail
-	// TLS enables STLS and implicit TLS; nil is ssl = no. It is asked for each connection, so a new certificate needs no restart.
-	TLS func() *tls.Config
-	Log *slog.Logger
 	// Expand fills the variables of UIDLFormat and LogoutFormat.
 	Expand account.Expander
 
@@ -53,8 +52,6 @@ type Options struct {
 	DisablePlaintextAuth bool
 	// SSLRequired is ssl = required: without encryption nobody can log in.
 	SSLRequired bool
-	// Trusted lists login_trusted_networks, whose clients count as secured.
-	Trusted []netip.Prefix
 	// UTF8 announces and does UTF8 (RFC 6856), which Dovecot 2.3 does not have.
 	UTF8 bool
 
@@ -78,32 +75,17 @@ type Options struct {
 	// LogoutFormat is pop3_logout_format; "" is top=%t/%p, retr=%r/%b, del=%d/%m, size=%s.
 	LogoutFormat string
 
-	// MaxConnections bounds all connections, MaxPrelogin those of one address that have not logged in; 0 is no limit. When
-	// MaxConnections is reached, the oldest connection without login makes room.
-	MaxConnections, MaxPrelogin int
-	// MaxUserIP is mail_max_userip_connections: sessions of one user from one address; 0 is no limit.
-	MaxUserIP int
-
-	// LoginTimeout is how long a client may stay without logging in; 0 is 3 minutes, as in Dovecot.
-	LoginTimeout time.Duration
 	// IdleTimeout ends a session that says nothing; 0 is 10 minutes (RFC 1939 section 3).
 	IdleTimeout time.Duration
-	// WriteTimeout is how long a client may take nothing of what is sent; 0 is 5 minutes.
-	WriteTimeout time.Duration
 	// LockTimeout is how long LockSession waits for another session to end; 0 is 10 seconds.
 	LockTimeout time.Duration
-
-	// Throttle, when set, is called before a proof is looked at and after one failed; it may wait.
-	Throttle func(ctx context.Context, client account.Client, failed bool)
 }
 
 const (
 	defaultGreeting     = "Dovecot ready."
 	defaultUIDLFormat   = "%08Xu%08Xv"
 	defaultLogoutFormat = "top=%t/%p, retr=%r/%b, del=%d/%m, size=%s"
-	defaultLoginTimeout = 3 * time.Minute
 	defaultIdleTimeout  = 10 * time.Minute
-	defaultWriteTimeout = 5 * time.Minute
 	defaultLockTimeout  = 10 * time.Second
 )
 
@@ -113,9 +95,7 @@ func (o *Options) setDefaults() {
 			*d = value
 		}
 	}
-	set(&o.LoginTimeout, defaultLoginTimeout)
 	set(&o.IdleTimeout, defaultIdleTimeout)
-	set(&o.WriteTimeout, defaultWriteTimeout)
 	set(&o.LockTimeout, defaultLockTimeout)
 	text := func(s *string, value string) {
 		if *s == "" {

@@ -55,7 +55,7 @@ func TestAbuseAfterLogin(t *testing.T) {
 	r := newRig(t)
 	r.deliver(t, "alice", smallMail)
 	_, addr := r.listen(t)
-	p := login(t, addr, "alice")
+	p := logIn(t, addr, "alice")
 	for range maxBad {
 		wantPrefix(t, p.do("X"), "-ERR Unknown command: X")
 	}
@@ -64,7 +64,7 @@ func TestAbuseAfterLogin(t *testing.T) {
 		wantPrefix(t, p.do("RETR 77"), "-ERR There's no message 77.")
 	}
 	wantPrefix(t, p.line(), "-ERR Too many bad commands.")
-	p = login(t, addr, "alice")
+	p = logIn(t, addr, "alice")
 	p.write("STAT " + strings.Repeat("x", 9000) + "\r\n")
 	wantPrefix(t, p.line(), "-ERR Input line too long.")
 	if p.line() != "" {
@@ -78,7 +78,7 @@ func TestClientThatNeverReads(t *testing.T) {
 	r.opt.WriteTimeout = 100 * time.Millisecond
 	r.deliver(t, "alice", "Subject: large\r\n\r\n"+strings.Repeat(strings.Repeat("y", 76)+"\r\n", 50_000))
 	srv, addr := r.listen(t)
-	p := login(t, addr, "alice")
+	p := logIn(t, addr, "alice")
 	go func() { _, _ = io.WriteString(p.conn, strings.Repeat("RETR 1\r\n", 100)) }()
 	for end := time.Now().Add(20 * time.Second); srv.Sessions() > 0; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
@@ -96,7 +96,7 @@ func TestPipelinedRetrieval(t *testing.T) {
 	}
 	r.deliver(t, "alice", texts...)
 	_, addr := r.listen(t)
-	p := login(t, addr, "alice")
+	p := logIn(t, addr, "alice")
 	var commands strings.Builder
 	for n := range messages {
 		fmt.Fprintf(&commands, "RETR %d\r\nDELE %d\r\n", n+1, n+1)
@@ -122,7 +122,7 @@ func TestFlagsAndDeletions(t *testing.T) {
 	r := newRig(t)
 	r.deliver(t, "alice", smallMail, smallMail)
 	srv, addr := r.listen(t)
-	p := login(t, addr, "alice")
+	p := logIn(t, addr, "alice")
 	p.do("RETR 1")
 	p.do("DELE 1")
 	p.do("TOP 2 10")
@@ -142,7 +142,7 @@ func TestNoFlagUpdates(t *testing.T) {
 	r.opt.NoFlagUpdates = true
 	r.deliver(t, "alice", smallMail)
 	_, addr := r.listen(t)
-	p := login(t, addr, "alice")
+	p := logIn(t, addr, "alice")
 	p.do("RETR 1")
 	p.do("QUIT")
 	v, _ := r.inbox(t, "alice").View(context.Background())
@@ -170,7 +170,7 @@ func TestMailboxChangesMeanwhile(t *testing.T) {
 	srv, addr := r.listen(t)
 	box := r.inbox(t, "alice")
 	var others sync.WaitGroup
-	peers := []*peer{login(t, addr, "alice"), login(t, addr, "alice")}
+	peers := []*peer{logIn(t, addr, "alice"), logIn(t, addr, "alice")}
 	others.Go(func() {
 		for uid := store.UID(1); uid <= messages; uid += 2 {
 			if _, err := box.Expunge(context.Background(), store.UIDSetOf(uid), false); err != nil {
@@ -324,43 +324,11 @@ func TestAPOP(t *testing.T) {
 	wantPrefix(t, dial(t, addr).do("APOP alice 00112233445566778899aabbccddeeff"), "-ERR APOP not enabled.")
 }
 
-func TestLimits(t *testing.T) {
-	r := newRig(t)
-	r.opt.MaxPrelogin, r.opt.MaxUserIP = 2, 1
-	_, addr := r.listen(t)
-	login(t, addr, "alice")
-	a, b := dial(t, addr), dial(t, addr)
-	conn, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	wantPrefix(t, (&peer{t, conn, bufio.NewReader(conn)}).line(), "-ERR [SYS/TEMP] Too many connections from your address.")
-	a.do("USER alice")
-	wantPrefix(t, a.do("PASS pw"), "-ERR [IN-USE] Maximum number of connections from user+IP exceeded (mail_max_userip_connections=1)")
-	b.do("USER bob")
-	wantPrefix(t, b.do("PASS pw"), "+OK Logged in.")
-}
-
-func TestStrangersMakeRoom(t *testing.T) {
-	r := newRig(t)
-	r.opt.MaxConnections = 5
-	_, addr := r.listen(t)
-	user := login(t, addr, "alice")
-	var strangers []*peer
-	for range 10 {
-		strangers = append(strangers, dial(t, addr))
-	}
-	wantPrefix(t, strangers[0].line(), "-ERR [SYS/TEMP] Too many connections.")
-	wantPrefix(t, user.do("NOOP"), "+OK")
-	wantPrefix(t, strangers[9].do("CAPA"), "+OK")
-}
-
 func TestTimeouts(t *testing.T) {
 	r := newRig(t)
 	r.opt.LoginTimeout, r.opt.IdleTimeout = 300*time.Millisecond, 100*time.Millisecond
 	_, addr := r.listen(t)
-	p, q := login(t, addr, "alice"), dial(t, addr)
+	p, q := logIn(t, addr, "alice"), dial(t, addr)
 	wantPrefix(t, p.line(), "-ERR Disconnected for inactivity.")
 	wantPrefix(t, q.line(), "-ERR Disconnected for inactivity.")
 }
@@ -370,7 +338,7 @@ func TestLockSession(t *testing.T) {
 	r := newRig(t)
 	r.opt.LockSession = true
 	srv, addr := r.listen(t)
-	p, q, other := login(t, addr, "alice"), dial(t, addr), login(t, addr, "bob")
+	p, q, other := logIn(t, addr, "alice"), dial(t, addr), logIn(t, addr, "bob")
 	q.do("USER alice")
 	q.write("PASS pw\r\n")
 	p.do("QUIT")
@@ -380,17 +348,14 @@ func TestLockSession(t *testing.T) {
 	waiting.do("USER alice")
 	waiting.write("PASS pw\r\n")
 	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		srv.mu.Lock()
-		strangers := srv.strangers.Len()
-		srv.mu.Unlock()
-		if strangers == 0 {
+		if srv.Strangers() == 0 {
 			break
 		}
 	}
-	srv.closeAll()
+	srv.Close()
 	wantPrefix(t, waiting.line(), "-ERR [SYS/TEMP] Server shutting down.")
 	waitForNoSessions(t, srv)
-	if len(srv.locked) != 0 || srv.strangers.Len() != 0 || len(srv.userIP) != 0 || len(srv.strange) != 0 {
+	if len(srv.locked) != 0 {
 		t.Error("something is left behind")
 	}
 }
@@ -418,7 +383,7 @@ func TestPanicEndsOneSession(t *testing.T) {
 	log := &lockedWriter{}
 	r.opt.Log = slog.New(slog.NewTextHandler(log, nil))
 	srv, addr := r.listen(t)
-	other := login(t, addr, "alice")
+	other := logIn(t, addr, "alice")
 	p := dial(t, addr)
 	p.do("USER crash")
 	wantPrefix(t, p.do("PASS pw"), "-ERR [SYS/TEMP] Internal error occurred.")
@@ -454,7 +419,7 @@ func TestLogLines(t *testing.T) {
 	r.opt.Log = slog.New(slog.NewTextHandler(log, nil))
 	r.deliver(t, "alice", smallMail, smallMail)
 	srv, addr := r.listen(t)
-	p := login(t, addr, "alice")
+	p := logIn(t, addr, "alice")
 	p.do("RETR 1")
 	p.do("TOP 2 0")
 	p.do("DELE 1")
@@ -466,7 +431,7 @@ func TestLogLines(t *testing.T) {
 	waitForNoSessions(t, srv)
 	r.opt.LogoutFormat = "d=%d %{deleted_bytes} m=%m"
 	srv, addr = r.listen(t)
-	login(t, addr, "alice").do("QUIT")
+	logIn(t, addr, "alice").do("QUIT")
 	waitForNoSessions(t, srv)
 	for _, want := range []string{
 		`program=pop3-login session=`,

@@ -234,7 +234,7 @@ func (p *peer) response(command string) string {
 	}
 }
 
-func login(t testing.TB, addr, user string) *peer {
+func logIn(t testing.TB, addr, user string) *peer {
 	t.Helper()
 	p := dial(t, addr)
 	wantPrefix(t, p.do("USER "+user), "+OK")

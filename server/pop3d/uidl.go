@@ -8,6 +8,7 @@ import (
 
 	"postilion/mail/message"
 	"postilion/proto/pop3"
+	"postilion/server/login"
 )
 
 const (
@@ -28,46 +29,46 @@ func (s *session) uidl(ctx context.Context, cmd *pop3.Command) {
 		return
 	}
 	s.ok("")
-	start := len(s.out) - len("\r\n")
-	s.out = append(s.out[:start], ' ')
+	start := len(s.Out) - len("\r\n")
+	s.Out = append(s.Out[:start], ' ')
 	s.number(int64(n))
-	s.out = append(s.out, ' ')
+	s.Out = append(s.Out, ' ')
 	if err := s.appendUnique(ctx, n); err != nil {
-		s.out = s.out[:start-len("+OK")]
+		s.Out = s.Out[:start-len("+OK")]
 		s.uidlsFailed(err)
 		return
 	}
-	s.out = append(s.out, "\r\n"...)
+	s.Out = append(s.Out, "\r\n"...)
 }
 
 func (s *session) uidls(ctx context.Context) {
 	s.ok("")
-	for n := uint32(1); n <= s.drop.Count() && !s.ended; n++ {
+	for n := uint32(1); n <= s.drop.Count() && !s.Ended; n++ {
 		if s.drop.Deleted(n) {
 			continue
 		}
-		start := len(s.out)
+		start := len(s.Out)
 		s.number(int64(n))
-		s.out = append(s.out, ' ')
+		s.Out = append(s.Out, ' ')
 		if err := s.appendUnique(ctx, n); err != nil {
-			s.out = s.out[:start]
+			s.Out = s.Out[:start]
 			s.uidlsFailed(err)
 			return
 		}
-		s.out = append(s.out, "\r\n"...)
-		if len(s.out) >= outputSize {
-			s.flush()
-			s.room()
+		s.Out = append(s.Out, "\r\n"...)
+		if len(s.Out) >= login.OutputSize {
+			s.Flush()
+			s.Room()
 		}
 	}
-	s.send(".\r\n")
+	s.Send(".\r\n")
 }
 
 // uidlsFailed ends the session: a client that saw no identifiers could fetch and delete by wrong ones.
 func (s *session) uidlsFailed(err error) {
-	s.log.Error("UIDL: " + err.Error())
-	s.flush()
-	s.ended, s.reason = true, "POP3 UIDLs couldn't be listed"
+	s.Log.Error("UIDL: " + err.Error())
+	s.Flush()
+	s.Ended, s.Reason = true, "POP3 UIDLs couldn't be listed"
 }
 
 // appendUnique appends the unique identifier of message n, told apart from equal ones when that is wanted.
@@ -81,7 +82,7 @@ func (s *session) appendUnique(ctx context.Context, n uint32) error {
 		}
 	}
 	if name, ok := s.renamed[n]; ok {
-		s.out = append(s.out, name...)
+		s.Out = append(s.Out, name...)
 		return nil
 	}
 	return s.appendUIDL(ctx, n)
@@ -91,14 +92,14 @@ func (s *session) appendUnique(ctx context.Context, n uint32) error {
 func (s *session) findDuplicates(ctx context.Context) error {
 	s.renamed = map[uint32]string{}
 	counts := make(map[string]int, s.drop.Count())
-	start := len(s.out)
-	defer func() { s.out = s.out[:start] }()
+	start := len(s.Out)
+	defer func() { s.Out = s.Out[:start] }()
 	for n := uint32(1); n <= s.drop.Count(); n++ {
-		s.out = s.out[:start]
+		s.Out = s.Out[:start]
 		if err := s.appendUIDL(ctx, n); err != nil {
 			return err
 		}
-		name := string(s.out[start:])
+		name := string(s.Out[start:])
 		counts[name]++
 		if times := counts[name]; times > 1 {
 			s.renamed[n] = name + "-" + strconv.Itoa(times)
@@ -115,13 +116,13 @@ func (s *session) appendUIDL(ctx context.Context, n uint32) error {
 			return err
 		}
 		if name != "" {
-			s.out = append(s.out, name...)
+			s.Out = append(s.Out, name...)
 			return nil
 		}
 	}
 	uid := uint32(s.uid(n))
 	if s.opt.UIDLFormat == defaultUIDLFormat {
-		s.out = appendHex(appendHex(s.out, uid), s.view.UIDValidity())
+		s.Out = appendHex(appendHex(s.Out, uid), s.view.UIDValidity())
 		return nil
 	}
 	name, err := s.opt.Expand(s.opt.UIDLFormat, s.uidlVariables(n, uid))
@@ -131,7 +132,7 @@ func (s *session) appendUIDL(ctx context.Context, n uint32) error {
 	if name == "" {
 		return fmt.Errorf("pop3_uidl_format %s gives nothing for UID %d: this store does not support its variables", s.opt.UIDLFormat, uid)
 	}
-	s.out = append(s.out, name...)
+	s.Out = append(s.Out, name...)
 	return nil
 }
 

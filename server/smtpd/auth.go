@@ -69,7 +69,10 @@ func (x *session) authenticate(ctx context.Context, event smtp.Event) {
 			x.authFailed(err)
 			return
 		}
-		x.sasl, x.peer.method = exchange, mechanism
+		x.sasl, x.peer.method, x.claimed = exchange, mechanism, ""
+	}
+	if name := claimed(x.peer.method, event.Data); x.claimed == "" && name != "" {
+		x.claimed = name
 	}
 	challenge, user, err := x.sasl.Next(ctx, event.Data)
 	switch {
@@ -96,8 +99,34 @@ func (f finished) Next(context.Context, []byte) ([]byte, *account.User, error) {
 	return nil, f.user, nil
 }
 
+// claimed is the name in a client's response, for the log: whose password is tried. "" where a mechanism does not tell.
+func claimed(mechanism string, response []byte) string {
+	text := string(response)
+	switch mechanism {
+	case "PLAIN":
+		if parts := strings.SplitN(text, "\x00", 3); len(parts) == 3 {
+			return parts[1]
+		}
+	case "LOGIN":
+		return text
+	case "CRAM-MD5":
+		if i := strings.LastIndexByte(text, ' '); i > 0 {
+			return text[:i]
+		}
+	default:
+		if strings.HasPrefix(mechanism, "SCRAM-") {
+			if _, rest, found := strings.Cut(text, ",n="); found {
+				name, _, _ := strings.Cut(rest, ",")
+				return name
+			}
+		}
+	}
+	return ""
+}
+
 func (x *session) authFailed(err error) {
-	x.sasl, x.finalSent, x.peer.method = nil, false, ""
+	name := x.claimed
+	x.sasl, x.finalSent, x.peer.method, x.claimed = nil, false, "", ""
 	reason := "(reason unavailable)"
 	var told interface{ Reason() string }
 	switch {
@@ -112,5 +141,5 @@ func (x *session) authFailed(err error) {
 	if temporary {
 		x.lines.warning("login of " + x.peer.client + ": " + err.Error())
 	}
-	x.engine.AuthFailed(temporary, reason, "")
+	x.engine.AuthFailed(temporary, reason, name)
 }

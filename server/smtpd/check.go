@@ -86,13 +86,32 @@ func (x *session) checkRcpt(ctx context.Context, recipient string, count int) {
 		return
 	}
 	x.facts.Recipient, x.facts.RecipientCount = recipient, count
-	if x.decide(ctx, policy.Rcpt) && x.message.id == "" {
-		x.message.name()
+	if x.judge(x.options.Checker.Check(ctx, policy.Rcpt, &x.facts), policy.Rcpt) {
+		x.addRecipient(ctx, recipient)
 	}
 	if len(x.engine.Envelope().Recipients) > 0 {
 		x.facts.Recipient = x.engine.Envelope().Recipients[0].Address
 	} else {
 		x.facts.Recipient = ""
+	}
+}
+
+// addRecipient takes a recipient that policy permits, unless it cannot be taken in this transaction.
+func (x *session) addRecipient(ctx context.Context, recipient string) {
+	t := &x.message
+	if x.options.Begin != nil {
+		if t.plan == nil {
+			t.plan = x.options.Begin()
+		}
+		if refusal := t.plan.Add(ctx, recipient); refusal != "" {
+			x.log("reject", refusal)
+			x.engine.Refuse(refusal)
+			return
+		}
+	}
+	x.engine.Permit()
+	if t.id == "" {
+		t.name()
 	}
 }
 
@@ -103,6 +122,15 @@ func (x *session) decide(ctx context.Context, stage policy.Stage) bool {
 
 // apply logs a decision and tells the engine.
 func (x *session) apply(d policy.Decision, stage policy.Stage) bool {
+	if !x.judge(d, stage) {
+		return false
+	}
+	x.engine.Permit()
+	return true
+}
+
+// judge logs a decision and tells the engine when it is a refusal; true means that the command may go on.
+func (x *session) judge(d policy.Decision, stage policy.Stage) bool {
 	if d.Problem != nil {
 		x.lines.warning(d.Problem.Error())
 	}
@@ -126,7 +154,6 @@ func (x *session) apply(d policy.Decision, stage policy.Stage) bool {
 		}
 		x.log("discard", orElse(d.Reply, "triggers DISCARD action"))
 	}
-	x.engine.Permit()
 	return true
 }
 
@@ -227,10 +254,13 @@ func (x *session) startTLS(ctx context.Context) bool {
 	if x.options.TLSLogLevel > 1 {
 		x.lines.info("setting up TLS connection from " + x.peer.client)
 	}
+	x.askedAt = time.Now()
+	x.owes.Store(x.askedAt.UnixNano())
 	if err = x.deadlineForHandshake(); err == nil {
 		err = secure.HandshakeContext(ctx)
 	}
-	if err == nil {
+	x.waited()
+	if err == nil && !x.dismissed.Load() {
 		err = secure.SetDeadline(time.Time{})
 	}
 	if err != nil {
@@ -238,7 +268,7 @@ func (x *session) startTLS(ctx context.Context) bool {
 		return false
 	}
 	x.deadline.Lock()
-	x.conn, x.waiting = secure, false
+	x.conn = secure
 	x.deadline.Unlock()
 	state := secure.ConnectionState()
 	x.tls = &state

@@ -26,6 +26,14 @@ type Mail struct {
 	Forwarded map[string]string
 	// Session is what policy services and filters may want to know.
 	Session *policy.Session
+	// Transaction is what Options.Begin made for this message; nil without it.
+	Transaction Transaction
+}
+
+// Transaction follows the recipients of a message while they are named, for an Acceptor that cannot take all of them together.
+type Transaction interface {
+	// Add tells of a recipient that policy permits. refusal is the reply when it cannot be taken together with those before it, else "".
+	Add(ctx context.Context, recipient string) (refusal string)
 }
 
 // Acceptor takes responsibility for messages.

@@ -125,6 +125,8 @@ type Options struct {
 	Checker policy.Checker
 	// Accept takes complete messages. Required unless AcceptEach is there.
 	Accept Acceptor
+	// Begin makes what follows the recipients of a transaction; nil means that all can be taken together.
+	Begin func() Transaction
 	// AcceptEach takes them for LMTP, with a result per recipient.
 	AcceptEach EachAcceptor
 	// Auth checks logins; nil means none.

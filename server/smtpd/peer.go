@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"postilion/mta/policy"
+	"postilion/proto/haproxy"
 	"postilion/proto/smtp"
 )
 
@@ -43,12 +44,12 @@ func (x *session) openPeer(ctx context.Context) error {
 		if err := x.conn.SetReadDeadline(time.Now().Add(x.options.UpstreamProxyTimeout)); err != nil {
 			return fmt.Errorf("haproxy: %w", err)
 		}
-		proxied, err := readProxyHeader(x.conn)
+		proxied, err := haproxy.Read(x.conn)
 		if err != nil {
 			return fmt.Errorf("haproxy read from %s: %w", x.conn.RemoteAddr(), err)
 		}
-		if proxied.source.IsValid() {
-			remote, local = proxied.source, proxied.destination
+		if proxied.Source.IsValid() {
+			remote, local = proxied.Source, proxied.Destination
 		}
 	}
 	x.peer = peer{

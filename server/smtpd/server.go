@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,12 +24,14 @@ type Server struct {
 	mutex    sync.Mutex
 	sessions map[*session]struct{}
 	perHost  map[netip.Addr]int
-	closing  atomic.Bool
-	started  atomic.Int64
-	live     atomic.Int64
-	buffers  sync.Pool
-	dates    dateCache
-	lines    sessionLines
+	// dismissed counts the sessions that were asked to go and have not gone yet.
+	dismissed int
+	closing   atomic.Bool
+	started   atomic.Int64
+	live      atomic.Int64
+	buffers   sync.Pool
+	dates     dateCache
+	lines     sessionLines
 }
 
 // New checks the options and returns a Server.
@@ -108,7 +111,12 @@ func (s *Server) Sessions() int {
 
 func (s *Server) run(ctx context.Context, conn net.Conn) {
 	x := newSession(s, conn)
-	s.enter(x)
+	if !s.enter(x) {
+		s.lines.warning("all " + strconv.Itoa(s.hardLimit()) + " sessions are at work: a client is turned away")
+		x.farewell("421 4.3.2 " + s.options.Hostname + " All server ports are busy\r\n")
+		x.closeConn()
+		return
+	}
 	defer func() {
 		if fault := recover(); fault != nil {
 			x.crashed(fault)
@@ -119,30 +127,49 @@ func (s *Server) run(ctx context.Context, conn net.Conn) {
 	x.serve(ctx)
 }
 
-// enter adds a session and makes room for it when there are too many: the one that was silent longest is dismissed.
-func (s *Server) enter(x *session) {
+// enter adds a session and makes room for it when there are too many: the one whose client keeps us waiting longest is dismissed. false means that
+// there are far too many and none that could go.
+func (s *Server) enter(x *session) bool {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	if len(s.sessions) >= s.options.ConnectionLimit {
-		var oldest *session
-		var since int64
-		for other := range s.sessions {
-			if at := other.silentSince.Load(); at != 0 && (oldest == nil || at < since) && !other.dismissed.Load() {
-				oldest, since = other, at
-			}
-		}
-		if oldest != nil {
-			oldest.dismiss()
+	if len(s.sessions) >= s.hardLimit() {
+		return false
+	}
+	if len(s.sessions)-s.dismissed >= s.options.ConnectionLimit {
+		if slowest := s.slowest(); slowest != nil {
+			s.dismissed++
+			slowest.dismiss()
 		}
 	}
 	s.sessions[x] = struct{}{}
 	s.live.Add(1)
+	return true
+}
+
+// hardLimit is how many sessions there may be while those that were dismissed have not gone yet.
+func (s *Server) hardLimit() int {
+	return s.options.ConnectionLimit + max(s.options.ConnectionLimit, 1000)
+}
+
+// slowest is the session whose client keeps us waiting longest, nil when we work for all of them.
+func (s *Server) slowest() *session {
+	var found *session
+	var since int64
+	for x := range s.sessions {
+		if at := x.owes.Load(); at != 0 && (found == nil || at < since) && !x.dismissed.Load() {
+			found, since = x, at
+		}
+	}
+	return found
 }
 
 func (s *Server) leave(x *session) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	delete(s.sessions, x)
+	if x.dismissed.Load() {
+		s.dismissed--
+	}
 	s.live.Add(-1)
 	if x.counted.IsValid() {
 		if s.perHost[x.counted]--; s.perHost[x.counted] <= 0 {

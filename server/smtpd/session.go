@@ -51,7 +51,9 @@ type session struct {
 
 	sasl account.Exchange
 	// finalSent: the last challenge carried what goes with success.
-	finalSent    bool
+	finalSent bool
+	// claimed is whose login is tried.
+	claimed      string
 	forwarded    map[string]string
 	connEffects  []policy.Effect
 	discardAll   bool
@@ -63,25 +65,42 @@ type session struct {
 	counted      netip.Addr
 	rated        bool
 
-	// silentSince is when the session began to wait for a command, in nanoseconds; 0 while it works. Others read it.
-	silentSince atomic.Int64
-	// dismissed asks the session to end as soon as it is idle. Others set it.
+	// owes is the moment, in nanoseconds, since which the client keeps us waiting; 0 while we work for it. Others read it. See wait.
+	owes atomic.Int64
+	// askedAt is when the client's present command or message became due.
+	askedAt time.Time
+	// receiving tells that it is a message.
+	receiving bool
+	// dismissed asks the session to end. Others set it.
 	dismissed atomic.Bool
-	// deadline guards the connection's read deadline against wake.
-	deadline sync.Mutex
-	waiting  bool
+	// deadline guards the connection's deadlines against wake. waiting: the session waits for a command; stuck: it waits for the client in some
+	// other way. gone is closed when the session is dismissed.
+	deadline       sync.Mutex
+	waiting, stuck bool
+	gone           chan struct{}
 }
 
 func newSession(server *Server, conn net.Conn) *session {
-	x := &session{number: server.started.Add(1), server: server, options: &server.options, lines: &server.lines, conn: conn}
+	x := &session{number: server.started.Add(1), server: server, options: &server.options, lines: &server.lines, conn: conn, gone: make(chan struct{})}
 	x.engine = smtp.NewServer(&x.options.Settings)
 	return x
 }
 
-// dismiss asks the session to go, from another goroutine.
+// past is a deadline that ends every wait.
+var past = time.Unix(1, 0)
+
+// dismiss ends the session's wait for its client, whatever it waits for, from another goroutine.
 func (x *session) dismiss() {
-	x.dismissed.Store(true)
-	x.wake()
+	x.deadline.Lock()
+	defer x.deadline.Unlock()
+	if x.dismissed.Swap(true) {
+		return
+	}
+	close(x.gone)
+	if x.waiting || x.stuck {
+		// A connection that cannot take a deadline is broken, and its wait ends by itself.
+		_ = x.conn.SetDeadline(past)
+	}
 }
 
 // wake interrupts the wait for a command, from another goroutine.
@@ -90,8 +109,43 @@ func (x *session) wake() {
 	defer x.deadline.Unlock()
 	if x.waiting {
 		// A connection that cannot take a deadline is broken, and its read ends by itself.
-		_ = x.conn.SetReadDeadline(time.Unix(1, 0))
+		_ = x.conn.SetReadDeadline(past)
 	}
+}
+
+// farewellTime is how long a client has to take the last reply, dismissedTime how long one that was dismissed for keeping us waiting.
+const (
+	farewellTime  = time.Second
+	dismissedTime = 50 * time.Millisecond
+)
+
+// wait begins a wait for the client: set gives the connection its deadline. idle waits may be ended by wake too.
+func (x *session) wait(idle bool, set func() error) error {
+	x.deadline.Lock()
+	defer x.deadline.Unlock()
+	x.waiting, x.stuck = idle, !idle
+	return set()
+}
+
+// waited ends a wait.
+func (x *session) waited() {
+	x.owes.Store(0)
+	x.deadline.Lock()
+	x.waiting, x.stuck = false, false
+	x.deadline.Unlock()
+}
+
+// debt is since when the client keeps us waiting. One that sends a message gains time by what it sends, smtpd_min_data_rate octets a second; one
+// that sends a command octet by octet gains none.
+func (x *session) debt(now time.Time) int64 {
+	if receiving := x.engine.ReceivingMessage(); x.engine.AwaitsCommand() || receiving != x.receiving || x.askedAt.IsZero() {
+		x.askedAt, x.receiving = now, receiving
+	}
+	since := x.askedAt
+	if x.engine.ReceivingMessage() {
+		since = since.Add(time.Duration(x.engine.Size()/int64(x.options.MinDataRate)) * time.Second)
+	}
+	return min(since.UnixNano(), now.UnixNano())
 }
 
 func (x *session) leaving() bool { return x.dismissed.Load() || x.server.closing.Load() }
@@ -187,15 +241,29 @@ func (x *session) flush() error {
 	if len(out) == 0 {
 		return nil
 	}
-	err := x.conn.SetWriteDeadline(time.Now().Add(x.timeout()))
-	if err == nil {
-		_, err = x.conn.Write(out)
-	}
+	err := x.write(out)
 	x.engine.Written()
 	if err != nil {
 		return x.lost(err)
 	}
 	return nil
+}
+
+// write writes within the time-out. A client that does not read is one that keeps us waiting.
+func (x *session) write(out []byte) error {
+	now := time.Now()
+	x.owes.Store(now.UnixNano())
+	err := x.wait(false, func() error {
+		if x.dismissed.Load() {
+			return x.conn.SetWriteDeadline(now.Add(dismissedTime))
+		}
+		return x.conn.SetWriteDeadline(now.Add(x.timeout()))
+	})
+	if err == nil {
+		_, err = x.conn.Write(out)
+	}
+	x.waited()
+	return err
 }
 
 func (x *session) timeout() time.Duration {
@@ -219,17 +287,15 @@ func (x *session) read() error {
 	buffer := x.buffer()
 	if idle {
 		x.engine.Release()
-		x.silentSince.Store(time.Now().UnixNano())
 	}
-	err := x.setReadDeadline(idle)
+	now := time.Now()
+	x.owes.Store(x.debt(now))
+	err := x.wait(idle, func() error { return x.conn.SetReadDeadline(x.readDeadline(now, idle)) })
 	n := 0
 	if err == nil {
 		n, err = x.conn.Read(buffer)
 	}
-	x.silentSince.Store(0)
-	x.deadline.Lock()
-	x.waiting = false
-	x.deadline.Unlock()
+	x.waited()
 	if n > 0 {
 		x.input, x.filled = buffer[:n], n == len(buffer)
 		return nil
@@ -259,11 +325,8 @@ func (x *session) buffer() []byte {
 	return x.small[:]
 }
 
-// setReadDeadline bounds the next read. With smtpd_per_request_deadline, and under stress, a command or a message has one deadline in all.
-func (x *session) setReadDeadline(idle bool) error {
-	x.deadline.Lock()
-	defer x.deadline.Unlock()
-	now := time.Now()
+// readDeadline bounds the next read. With smtpd_per_request_deadline, and under stress, a command or a message has one deadline in all.
+func (x *session) readDeadline(now time.Time, idle bool) time.Time {
 	timeout := x.options.Timeout
 	perRequest := x.options.PerRequestDeadline
 	if x.server.stressed() || x.leaving() {
@@ -287,11 +350,10 @@ func (x *session) setReadDeadline(idle bool) error {
 			end = x.requestEnd
 		}
 	}
-	x.waiting = idle
-	if idle && x.leaving() {
-		end = time.Unix(1, 0)
+	if x.dismissed.Load() || idle && x.leaving() {
+		return past
 	}
-	return x.conn.SetReadDeadline(end)
+	return end
 }
 
 // lost logs how the connection ended when the client did not end it in order.
@@ -318,7 +380,11 @@ func (x *session) ending(reason string) string {
 
 // farewell writes a last reply to somebody who may not listen any more.
 func (x *session) farewell(reply string) {
-	if err := x.conn.SetWriteDeadline(time.Now().Add(time.Second)); err == nil {
+	patience := farewellTime
+	if x.dismissed.Load() {
+		patience = dismissedTime
+	}
+	if err := x.conn.SetWriteDeadline(time.Now().Add(patience)); err == nil {
 		// Nobody can be told when this fails: the session is over.
 		_, _ = x.conn.Write([]byte(reply))
 	}
@@ -334,15 +400,27 @@ func (x *session) close(reason string) error {
 	return errEnded
 }
 
+// pause has a client that made too many errors wait for its next reply; those before it go out now.
 func (x *session) pause(ctx context.Context) error {
 	if x.options.ErrorSleepTime <= 0 {
 		return nil
 	}
+	if out := x.engine.Output(); len(out) > x.engine.Held() {
+		err := x.write(out[:len(out)-x.engine.Held()])
+		x.engine.WrittenBefore()
+		if err != nil {
+			return x.lost(err)
+		}
+	}
+	x.owes.Store(x.askedAt.UnixNano())
+	defer x.owes.Store(0)
 	timer := time.NewTimer(x.options.ErrorSleepTime)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 		return errEnded
+	case <-x.gone:
+		return nil
 	case <-timer.C:
 		return nil
 	}
@@ -372,6 +450,11 @@ func (x *session) end() {
 
 func (x *session) closeConn() {
 	if secure, ok := x.conn.(*tls.Conn); ok {
+		if x.dismissed.Load() {
+			// No time for a farewell in TLS either.
+			_ = secure.NetConn().Close()
+			return
+		}
 		if err := secure.SetWriteDeadline(time.Now().Add(time.Second)); err == nil {
 			// The client may be gone already.
 			_ = secure.CloseWrite()

@@ -256,7 +256,7 @@ func TestWrapperMode(t *testing.T) {
 
 func TestProxyProtocol(t *testing.T) {
 	binaryHeader := func(command, family byte, body []byte) string {
-		return proxySignature + string([]byte{0x20 | command, family}) + string(binary.BigEndian.AppendUint16(nil, uint16(len(body)))) + string(body)
+		return "\r\n\r\n\x00\r\nQUIT\n" + string([]byte{0x20 | command, family}) + string(binary.BigEndian.AppendUint16(nil, uint16(len(body)))) + string(body)
 	}
 	four := append(netip.MustParseAddr("192.0.2.7").AsSlice(), 192, 0, 2, 8, 0x12, 0x34, 0, 25)
 	six := append(netip.MustParseAddr("2001:db8::7").AsSlice(), netip.MustParseAddr("2001:db8::8").AsSlice()...)

@@ -21,6 +21,8 @@ type transaction struct {
 	id      string
 	effects []policy.Effect
 	discard bool
+	// plan follows the recipients; nil while there is none, or when nobody wants to know.
+	plan Transaction
 
 	begun   bool
 	content *spool.Content
@@ -178,7 +180,7 @@ func (t *transaction) mail() *Mail {
 			e.Client.TLS.PeerName = x.tls.PeerCertificates[0].Subject.CommonName
 		}
 	}
-	return &Mail{Envelope: e, Content: t.content, Local: t.local, Forwarded: x.forwarded, Session: &x.facts}
+	return &Mail{Envelope: e, Content: t.content, Local: t.local, Forwarded: x.forwarded, Session: &x.facts, Transaction: t.plan}
 }
 
 // checkMessage closes the message and looks at what can be known only now.

@@ -16,6 +16,8 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"log/slog"
 	"math/big"
 	"net"
@@ -39,9 +41,13 @@ type Pair struct {
 // Keeper serves the pairs' certificates. Make it with New.
 type Keeper struct {
 	log     *slog.Logger
+	open    Opener
 	current atomic.Pointer[loaded]
 	pairs   []Pair
 }
+
+// Opener opens a file for reading, such as os.Open.
+type Opener func(name string) (*os.File, error)
 
 type loaded struct {
 	certificates []tls.Certificate
@@ -56,11 +62,14 @@ type stamp struct {
 }
 
 // New loads the pairs; the first that cannot be used is the error. With several pairs the client's offer decides (RSA beside ECDSA, or SNI).
-func New(log *slog.Logger, pairs ...Pair) (*Keeper, error) {
+func New(log *slog.Logger, pairs ...Pair) (*Keeper, error) { return NewBy(os.Open, log, pairs...) }
+
+// NewBy is New for files that open opens.
+func NewBy(open Opener, log *slog.Logger, pairs ...Pair) (*Keeper, error) {
 	if len(pairs) == 0 {
 		return nil, errors.New("certificate: no files are named")
 	}
-	k := &Keeper{log: log, pairs: pairs}
+	k := &Keeper{log: log, open: open, pairs: pairs}
 	now, err := k.load()
 	if err != nil {
 		return nil, err
@@ -72,7 +81,7 @@ func New(log *slog.Logger, pairs ...Pair) (*Keeper, error) {
 func (k *Keeper) load() (*loaded, error) {
 	now := &loaded{stamps: k.stamps()}
 	for _, pair := range k.pairs {
-		certificate, err := Load(pair)
+		certificate, err := load(pair, k.open)
 		if err != nil {
 			return nil, err
 		}
@@ -82,14 +91,16 @@ func (k *Keeper) load() (*loaded, error) {
 }
 
 // Load reads a pair and checks that the key belongs to the certificate.
-func Load(pair Pair) (tls.Certificate, error) {
-	certificate, err := readLimited(pair.CertificateFile)
+func Load(pair Pair) (tls.Certificate, error) { return load(pair, os.Open) }
+
+func load(pair Pair, open Opener) (tls.Certificate, error) {
+	certificate, err := readLimited(pair.CertificateFile, open)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
 	key := certificate
 	if pair.KeyFile != "" && pair.KeyFile != pair.CertificateFile {
-		if key, err = readLimited(pair.KeyFile); err != nil {
+		if key, err = readLimited(pair.KeyFile, open); err != nil {
 			return tls.Certificate{}, err
 		}
 	}
@@ -103,19 +114,38 @@ func Load(pair Pair) (tls.Certificate, error) {
 	return loaded, nil
 }
 
-func readLimited(name string) ([]byte, error) {
-	stat, err := os.Stat(name)
+func readLimited(name string, open Opener) ([]byte, error) {
+	file, err := open(name)
+	if err != nil {
+		return nil, fmt.Errorf("certificate: %w", err)
+	}
+	defer file.Close()
+	stat, err := file.Stat()
 	if err != nil {
 		return nil, fmt.Errorf("certificate: %w", err)
 	}
 	if stat.Size() > maxFile {
 		return nil, fmt.Errorf("certificate: %s has %d octets, more than %d", name, stat.Size(), maxFile)
 	}
-	text, err := os.ReadFile(name)
+	text, err := io.ReadAll(io.LimitReader(file, maxFile))
 	if err != nil {
 		return nil, fmt.Errorf("certificate: %w", err)
 	}
 	return text, nil
+}
+
+// stat looks at a file; one in a directory that this process cannot pass is opened for that.
+func (k *Keeper) stat(name string) (fs.FileInfo, error) {
+	info, err := os.Stat(name)
+	if !errors.Is(err, fs.ErrPermission) {
+		return info, err
+	}
+	file, err := k.open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return file.Stat()
 }
 
 func (k *Keeper) stamps() []stamp {
@@ -123,7 +153,7 @@ func (k *Keeper) stamps() []stamp {
 	for _, pair := range k.pairs {
 		for _, name := range []string{pair.CertificateFile, pair.KeyFile} {
 			var s stamp
-			if info, err := os.Stat(name); err == nil {
+			if info, err := k.stat(name); err == nil {
 				s = stamp{info.ModTime(), info.Size(), info}
 			}
 			stamps = append(stamps, s)

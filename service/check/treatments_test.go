@@ -33,6 +33,15 @@ var otherwise = map[string]string{
 	"max_idle": "an option of check_policy_service", "service.type": "namespace.type", "mailbox.driver": "passdb.driver", "userdb.mechanisms": "passdb.mechanisms",
 }
 
+// withoutEffect are parameters and settings that the code reads and that make no difference yet, with what is missing.
+var withoutEffect = map[string]string{
+	"canonical_maps": "rewriting", "recipient_canonical_maps": "rewriting", "sender_canonical_maps": "rewriting",
+	"resolve_null_domain": "route knows no such address", "resolve_numeric_domain": "route knows no such address",
+	"smtpd_tls_CAfile": "verification", "smtpd_tls_req_ccert": "verification",
+
+	"auth_debug": "debug lines", "mail_debug": "debug lines", "auth_ssl_require_client_cert": "a refusal", "userdb.skip": "found and notfound",
+}
+
 // elsewhere are settings that are read by way of a loop over names, or by a package below service.
 var elsewhere = map[string]string{
 	"protocols": "Config.Protocols", "ssl_key": "dovecotTLS", "ssl_alt_cert": "dovecotTLS", "ssl_alt_key": "dovecotTLS",
@@ -168,7 +177,9 @@ func TestPostfixTreatments(t *testing.T) {
 	for _, name := range postfix.Builtin().Names() {
 		p, _ := postfix.Builtin().Lookup(name)
 		switch {
-		case read[name] && p.Treatment != postfix.Honoured && !p.Past:
+		case p.Treatment == postfix.Honoured && withoutEffect[name] != "":
+			t.Errorf("%s is honoured by parameters.tsv and without effect here", name)
+		case read[name] && p.Treatment != postfix.Honoured && !p.Past && withoutEffect[name] == "":
 			t.Errorf("%s is read by the code; parameters.tsv says %q", name, p.Treatment)
 		case !read[name] && p.Treatment == postfix.Honoured:
 			t.Errorf("%s is honoured by parameters.tsv; nothing reads it", name)
@@ -185,8 +196,11 @@ func TestDovecotTreatments(t *testing.T) {
 		name := setting.Name
 		read := s.accessed[name] && (setting.Section == "" || s.kinds[setting.Section]) && otherwise[setting.Section+"."+name] == "" ||
 			setting.Section == "" && elsewhere[name] != ""
+		missing := withoutEffect[strings.TrimPrefix(setting.Section+"."+name, ".")]
 		switch {
-		case read && setting.Treatment != dovecot.Honoured:
+		case setting.Treatment == dovecot.Honoured && missing != "":
+			t.Errorf("%s.%s is honoured by settings.tsv and without effect here", setting.Section, name)
+		case read && setting.Treatment != dovecot.Honoured && missing == "":
 			t.Errorf("%s.%s is read by the code; settings.tsv says %q", setting.Section, name, setting.Treatment)
 		case !read && setting.Treatment == dovecot.Honoured:
 			t.Errorf("%s.%s is honoured by settings.tsv; nothing reads it", setting.Section, name)

@@ -1,5 +1,5 @@
-// Package listen owns the sockets of a running server: it opens them (or takes them from systemd), keeps them open across reloads, and hands each
-// new connection to whichever server holds the socket now. It reads no protocol and no configuration.
+// Package listen owns the sockets of a running server: a Host opens them (or takes them from systemd), a Set keeps them open across reloads and hands
+// each new connection to whichever server holds the socket now. It reads no protocol and no configuration.
 //
 // Socket activation follows sd_listen_fds(3), readiness sd_notify(3).
 package listen
@@ -43,15 +43,20 @@ func TCP(network, host, port string) Address {
 
 // Set holds the open sockets. Its methods are for one goroutine; connections are handed out by goroutines that Close waits for.
 type Set struct {
-	log       *slog.Logger
-	inherited []net.Listener
-	sockets   map[string]*socket
-	running   sync.WaitGroup
+	log     *slog.Logger
+	opener  Opener
+	sockets map[string]*socket
+	running sync.WaitGroup
 }
 
-// New returns an empty set that will use the inherited listeners (see Inherited) where their address fits.
-func New(log *slog.Logger, inherited []net.Listener) *Set {
-	return &Set{log: log, inherited: inherited, sockets: map[string]*socket{}}
+// Opener opens sockets: a Host, or what asks another process for them.
+type Opener interface {
+	Listen(address Address) (net.Listener, error)
+}
+
+// New returns an empty set over an opener.
+func New(log *slog.Logger, opener Opener) *Set {
+	return &Set{log: log, opener: opener, sockets: map[string]*socket{}}
 }
 
 // socket is one open listener and who gets its connections.
@@ -71,7 +76,7 @@ func (s *Set) Take(address Address) (*Handle, error) {
 	if err := s.Open(address); err != nil {
 		return nil, err
 	}
-	open := s.sockets[address.key()]
+	open := s.sockets[address.Key()]
 	open.start.Do(func() { s.running.Go(func() { open.run(s.log) }) })
 	handle := &Handle{socket: open, connections: make(chan net.Conn), done: make(chan struct{})}
 	open.mu.Lock()
@@ -86,103 +91,19 @@ func (s *Set) Take(address Address) (*Handle, error) {
 
 // Open opens the address without handing out its connections, which wait in the kernel until Take. It does nothing for one that is open.
 func (s *Set) Open(address Address) error {
-	if _, ok := s.sockets[address.key()]; ok {
+	if _, ok := s.sockets[address.Key()]; ok {
 		return nil
 	}
-	real, err := s.open(address)
+	real, err := s.opener.Listen(address)
 	if err != nil {
 		return err
 	}
-	s.sockets[address.key()] = &socket{real: real, address: address}
+	s.sockets[address.Key()] = &socket{real: real, address: address}
 	return nil
 }
 
-func (a Address) key() string { return a.Network + " " + a.Address }
-
-func (s *Set) open(address Address) (net.Listener, error) {
-	for i, l := range s.inherited {
-		if l != nil && sameAddress(l.Addr(), address) {
-			s.inherited[i] = nil
-			return l, nil
-		}
-	}
-	if address.Network != "unix" {
-		l, err := net.Listen(address.Network, address.Address)
-		if err != nil {
-			return nil, fmt.Errorf("listen on %s: %w%s", address, err, hint(err))
-		}
-		return l, nil
-	}
-	return openUnix(address)
-}
-
-func hint(err error) string {
-	switch {
-	case errors.Is(err, fs.ErrPermission):
-		return " (ports below 1024 need root, CAP_NET_BIND_SERVICE or systemd socket activation)"
-	case strings.Contains(err.Error(), "address already in use"):
-		return " (another program serves this port: `ss -ltnp` names it)"
-	}
-	return ""
-}
-
-// openUnix makes a unix socket in place of a dead one. A socket that somebody answers on is left alone.
-func openUnix(address Address) (net.Listener, error) {
-	if info, err := os.Lstat(address.Address); err == nil {
-		if info.Mode()&fs.ModeSocket == 0 {
-			return nil, fmt.Errorf("listen on %s: there is a file that is no socket", address)
-		}
-		if conn, err := net.DialTimeout("unix", address.Address, time.Second); err == nil {
-			return nil, errors.Join(fmt.Errorf("listen on %s: another program serves this socket", address), conn.Close())
-		}
-		if err := os.Remove(address.Address); err != nil {
-			return nil, fmt.Errorf("listen on %s: %w", address, err)
-		}
-	}
-	l, err := net.Listen("unix", address.Address)
-	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", address, err)
-	}
-	if err := setOwner(address); err != nil {
-		return nil, errors.Join(fmt.Errorf("listen on %s: %w", address, err), l.Close())
-	}
-	return l, nil
-}
-
-func setOwner(address Address) error {
-	if address.Mode != 0 {
-		if err := os.Chmod(address.Address, address.Mode); err != nil {
-			return err
-		}
-	}
-	if address.UID >= 0 || address.GID >= 0 {
-		err := os.Chown(address.Address, address.UID, address.GID)
-		if err != nil && os.Geteuid() == 0 {
-			return err
-		}
-	}
-	return nil
-}
-
-func sameAddress(have net.Addr, want Address) bool {
-	if have.Network() == "unix" || want.Network == "unix" {
-		return have.Network() == want.Network && have.String() == want.Address
-	}
-	haveHost, havePort, err := net.SplitHostPort(have.String())
-	if err != nil {
-		return false
-	}
-	wantHost, wantPort, err := net.SplitHostPort(want.Address)
-	if err != nil {
-		return false
-	}
-	if port, err := net.LookupPort("tcp", wantPort); err == nil {
-		wantPort = strconv.Itoa(port)
-	}
-	return havePort == wantPort && (haveHost == wantHost || isAny(haveHost) && isAny(wantHost))
-}
-
-func isAny(host string) bool { return host == "" || host == "0.0.0.0" || host == "::" || host == "*" }
+// Key tells addresses apart.
+func (a Address) Key() string { return a.Network + " " + a.Address }
 
 // acceptPause is how long accepting rests after an error such as too many open files.
 const acceptPause = 50 * time.Millisecond

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -41,7 +42,7 @@ func ask(t *testing.T, network, address string) string {
 }
 
 func TestSocketsSurviveReloads(t *testing.T) {
-	set := New(slog.New(slog.DiscardHandler), nil)
+	set := New(slog.New(slog.DiscardHandler), NewHost(nil))
 	path := filepath.Join(t.TempDir(), "s")
 	address := Address{Network: "unix", Address: path, Mode: 0o660, UID: -1, GID: -1}
 	first, err := set.Take(address)
@@ -68,7 +69,7 @@ func TestSocketsSurviveReloads(t *testing.T) {
 			t.Errorf("got %q", got)
 		}
 	}
-	other := New(slog.New(slog.DiscardHandler), nil)
+	other := New(slog.New(slog.DiscardHandler), NewHost(nil))
 	if _, err := other.Take(address); err == nil {
 		t.Error("a socket that is served is taken away")
 	}
@@ -96,7 +97,7 @@ func TestUnixSocketOfADeadServerIsReplaced(t *testing.T) {
 	if err := dead.Close(); err != nil {
 		t.Fatal(err)
 	}
-	set := New(slog.New(slog.DiscardHandler), nil)
+	set := New(slog.New(slog.DiscardHandler), NewHost(nil))
 	handle, err := set.Take(Address{Network: "unix", Address: path, UID: -1, GID: -1})
 	if err != nil {
 		t.Fatal(err)
@@ -126,7 +127,7 @@ func TestInheritedSocketIsUsed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	set := New(slog.New(slog.DiscardHandler), []net.Listener{real})
+	set := New(slog.New(slog.DiscardHandler), NewHost([]net.Listener{real}))
 	handle, err := set.Take(TCP("tcp", host, port))
 	if err != nil {
 		t.Fatal(err)
@@ -135,7 +136,7 @@ func TestInheritedSocketIsUsed(t *testing.T) {
 	if got := ask(t, "tcp", real.Addr().String()); got != "activated" {
 		t.Errorf("got %q", got)
 	}
-	if _, err := New(slog.New(slog.DiscardHandler), nil).Take(TCP("tcp", host, port)); err == nil {
+	if _, err := New(slog.New(slog.DiscardHandler), NewHost(nil)).Take(TCP("tcp", host, port)); err == nil {
 		t.Error("a port that is taken opens twice")
 	}
 	if err := set.Close(); err != nil {
@@ -162,5 +163,49 @@ func TestNotify(t *testing.T) {
 	}
 	if err := Notify(t.Context(), func(string) string { return "" }, "READY=1"); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestAddressChangesOnOnePort: a set goes from one address of a port to another and back, and no client finds the port closed meanwhile.
+func TestAddressChangesOnOnePort(t *testing.T) {
+	set := New(slog.New(slog.DiscardHandler), NewHost(nil))
+	defer func() {
+		if err := set.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	probe, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, err := net.SplitHostPort(probe.Addr().String())
+	if err := errors.Join(err, probe.Close()); err != nil {
+		t.Fatal(err)
+	}
+	loopback, all := TCP("tcp4", "127.0.0.1", port), TCP("tcp4", "0.0.0.0", port)
+	for i, address := range []Address{loopback, all, loopback, TCP("tcp", "127.0.0.1", port), all} {
+		handle, err := set.Take(address)
+		if err != nil {
+			t.Fatalf("step %d: %v", i, err)
+		}
+		go serve(handle, address.Key())
+		for name, open := range set.sockets {
+			if name != address.Key() {
+				open.current.end()
+			}
+		}
+		if err := set.CloseUnused(); err != nil {
+			t.Fatal(err)
+		}
+		for range 20 {
+			if got := ask(t, "tcp4", loopback.Address); got != address.Key() {
+				t.Fatalf("step %d: answered by %q", i, got)
+			}
+		}
+	}
+	// What belongs to somebody else is still refused, and that is what the error says.
+	other := New(slog.New(slog.DiscardHandler), NewHost(nil))
+	if _, err := other.Take(loopback); err == nil || !strings.Contains(err.Error(), "another program") {
+		t.Errorf("a port of another program: %v", err)
 	}
 }

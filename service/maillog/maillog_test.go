@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -86,6 +87,12 @@ func TestFileIsReopenedAfterRotation(t *testing.T) {
 	file.checked = time.Time{}
 	file.mu.Unlock()
 	log.Info("after")
+	// A line that follows another closely is written a little later.
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		if _, err := os.Stat(path); err == nil {
+			break
+		}
+	}
 	for name, want := range map[string]string{path + ".1": "before", path: "after"} {
 		text, err := os.ReadFile(name)
 		if err != nil || !strings.HasSuffix(strings.TrimSpace(string(text)), want) || strings.Count(string(text), "\n") != 1 {
@@ -101,6 +108,36 @@ func TestFileIsReopenedAfterRotation(t *testing.T) {
 	if _, err := File(filepath.Join(path, "no", "such"), 0o600); err == nil {
 		t.Error("a file in a missing directory opens")
 	}
+}
+
+func TestBurstIsWrittenWholeAndInOrder(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "mail.log")
+	sink, err := File(path, 0o640)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(New(Options{Sink: sink, Hostname: "mx", Now: func() time.Time { return time.Unix(0, 0).UTC() }, PID: 1}))
+	var want strings.Builder
+	line := func(text string) { fmt.Fprintf(&want, "Jan  1 00:00:00 mx postilion[1]: %s\n", text) }
+	holds := func(when string) {
+		t.Helper()
+		if text, err := os.ReadFile(path); err != nil || string(text) != want.String() {
+			t.Errorf("%s: %d octets, %v; want %d", when, len(text), err, want.Len())
+		}
+	}
+	for i := range 5000 {
+		log.Info(fmt.Sprint("line ", i))
+		line(fmt.Sprint("line ", i))
+	}
+	log.Warn("trouble")
+	line("warning: trouble")
+	holds("after a warning")
+	log.Info("last")
+	line("last")
+	if err := sink.Close(); err != nil {
+		t.Error(err)
+	}
+	holds("after Close")
 }
 
 func TestSyslog(t *testing.T) {

@@ -44,42 +44,94 @@ const rotationCheck = time.Second
 // File returns a Sink that appends to the file, made with the mode when it is missing. A file that was renamed or removed by log rotation is
 // opened anew within a second, without a signal.
 func File(path string, mode os.FileMode) (Sink, error) {
-	s := &fileSink{path: path, mode: mode}
+	return FileBy(path, func() (*os.File, error) { return os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, mode) })
+}
+
+// FileBy is File for a file that open opens for appending.
+func FileBy(path string, open func() (*os.File, error)) (Sink, error) {
+	s := &fileSink{path: path, opener: open}
 	if err := s.open(); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
+// Lines come in bursts, a few a message. The first line after a quiet moment is written at once; those that follow within flushAfter are
+// written together when it has passed or pendingMost octets have gathered, so that a busy server does not pay a system call a line. Warnings and
+// errors are never held back.
+const (
+	flushAfter  = 10 * time.Millisecond
+	pendingMost = 32 << 10
+)
+
 type fileSink struct {
-	path string
-	mode os.FileMode
+	path   string
+	opener func() (*os.File, error)
 
 	mu      sync.Mutex
 	file    *os.File
 	checked time.Time
+	// wrote is when the file was written last; pending are the lines since, timer the promise to write them.
+	wrote   time.Time
+	pending []byte
+	timer   *time.Timer
+	armed   bool
+	// failed is the error of a write that nobody waited for; the next Write returns it.
+	failed error
 }
 
 func (s *fileSink) open() error {
-	file, err := os.OpenFile(s.path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, s.mode)
+	file, err := s.opener()
 	if err != nil {
 		return fmt.Errorf("log file: %w", err)
 	}
 	if s.file != nil {
-		// Every line was written whole; nothing is pending that close could lose.
+		// Nothing is pending that close could lose.
 		_ = s.file.Close()
 	}
 	s.file, s.checked = file, time.Now()
 	return nil
 }
 
-func (s *fileSink) Write(_ slog.Level, _ string, line []byte, _ int) error {
+func (s *fileSink) Write(level slog.Level, _ string, line []byte, _ int) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.file == nil {
 		return os.ErrClosed
 	}
-	if now := time.Now(); now.Sub(s.checked) >= rotationCheck {
+	s.pending = append(s.pending, line...)
+	now := time.Now()
+	if level < slog.LevelWarn && len(s.pending) < pendingMost && now.Sub(s.wrote) < flushAfter {
+		if !s.armed {
+			s.armed = true
+			if s.timer == nil {
+				s.timer = time.AfterFunc(flushAfter, s.flushLate)
+			} else {
+				s.timer.Reset(flushAfter)
+			}
+		}
+		err := s.failed
+		s.failed = nil
+		return err
+	}
+	err := errors.Join(s.failed, s.flush(now))
+	s.failed = nil
+	return err
+}
+
+// flushLate writes what the timer was set for.
+func (s *fileSink) flushLate() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.armed = false
+	if s.file != nil && len(s.pending) > 0 {
+		s.failed = s.flush(time.Now())
+	}
+}
+
+// flush writes the pending lines, whole ones in one call.
+func (s *fileSink) flush(now time.Time) error {
+	if now.Sub(s.checked) >= rotationCheck {
 		s.checked = now
 		if s.rotated() {
 			if err := s.open(); err != nil {
@@ -87,7 +139,12 @@ func (s *fileSink) Write(_ slog.Level, _ string, line []byte, _ int) error {
 			}
 		}
 	}
-	_, err := s.file.Write(line)
+	s.wrote = now
+	if len(s.pending) == 0 {
+		return nil
+	}
+	_, err := s.file.Write(s.pending)
+	s.pending = s.pending[:0]
 	return err
 }
 
@@ -103,17 +160,23 @@ func (s *fileSink) rotated() bool {
 func (s *fileSink) Reopen() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.open()
+	if s.file == nil {
+		return os.ErrClosed
+	}
+	return errors.Join(s.flush(time.Now()), s.open())
 }
 
 func (s *fileSink) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.timer != nil {
+		s.timer.Stop()
+	}
 	if s.file == nil {
 		return nil
 	}
-	err := s.file.Close()
-	s.file = nil
+	err := errors.Join(s.failed, s.flush(time.Now()), s.file.Close())
+	s.file, s.failed = nil, nil
 	return err
 }
 

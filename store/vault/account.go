@@ -25,6 +25,8 @@ type account struct {
 	// in the order of their users' names.
 	mu     sync.Mutex
 	loaded bool
+	// stale is set when the rows were repaired: handles on this account are of no use any more.
+	stale atomic.Bool
 	// fresh is true until the row of a new account is known to be durable.
 	fresh atomic.Bool
 	row   accountRow
@@ -64,6 +66,9 @@ func (s *Store) hold(a *account, closed *atomic.Bool) error {
 	if closed.Load() {
 		return fmt.Errorf("%w: the handle", store.ErrClosed)
 	}
+	if a.stale.Load() {
+		return fmt.Errorf("%w: the store was repaired meanwhile", store.ErrClosed)
+	}
 	a.uses++
 	return nil
 }
@@ -99,7 +104,7 @@ func (s *Store) release(a *account) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a.uses--
-	if a.uses > 0 {
+	if a.uses > 0 || a.stale.Load() {
 		return
 	}
 	a.idle = s.idle.PushBack(a)
@@ -118,6 +123,9 @@ func (a *account) load() error {
 	s := a.store
 	row, err := s.db.Get(s.space, nil, append([]byte{rowAccount}, a.user...))
 	if errors.Is(err, kv.ErrNotFound) {
+		if s.options.ReadOnly {
+			return fmt.Errorf("%w: there is no account %q", store.ErrNotFound, a.user)
+		}
 		return a.make()
 	}
 	if err != nil {

@@ -32,6 +32,8 @@ type newBody struct {
 	id uint64
 	// size is the octets of its rows: with the prefix when that is part of them.
 	size int64
+	// digest is of these octets.
+	digest uint32
 }
 
 // putBody plans the rows of a new body: prefix and content as one. It needs no lock.
@@ -40,18 +42,25 @@ func (c *change) putBody(prefix []byte, content store.Content, structure *messag
 	whole := prefixed{prefix, content}
 	var err error
 	if body.size <= chunkSize && c.batch.Len() < batchRoom {
-		err = c.batch.Fill(c.store.space, keyChunk(body.id, 0), int(body.size), func(value []byte) error { return whole.read(value, 0) })
+		err = c.batch.Fill(c.store.space, keyChunk(body.id, 0), int(body.size), func(value []byte) error { return body.fill(value, whole, 0) })
 	} else {
-		err = c.streamBody(body, whole)
+		err = c.streamBody(&body, whole)
 	}
 	if err != nil {
 		return newBody{}, err
 	}
-	return body, c.putStructure(body.id, structure, prefix, content)
+	return body, c.putStructure(body.id, structure, prefix, content, body.digest)
+}
+
+// fill reads the next octets of the body into a row.
+func (b *newBody) fill(value []byte, whole prefixed, from int64) error {
+	err := whole.read(value, from)
+	b.digest = addDigest(b.digest, value)
+	return err
 }
 
 // streamBody writes the rows ahead, each in a batch of its own, under a mark that the change's batch takes away.
-func (c *change) streamBody(body newBody, whole prefixed) error {
+func (c *change) streamBody(body *newBody, whole prefixed) error {
 	c.streamed = append(c.streamed, body.id)
 	for chunk, from := uint32(0), int64(0); from < body.size || chunk == 0; chunk, from = chunk+1, from+chunkSize {
 		n := min(chunkSize, body.size-from)
@@ -59,7 +68,7 @@ func (c *change) streamBody(body newBody, whole prefixed) error {
 		if chunk == 0 {
 			batch.Set(c.store.space, key1(rowUnfinished, body.id), nil)
 		}
-		err := batch.Fill(c.store.space, keyChunk(body.id, chunk), int(n), func(value []byte) error { return whole.read(value, from) })
+		err := batch.Fill(c.store.space, keyChunk(body.id, chunk), int(n), func(value []byte) error { return body.fill(value, whole, from) })
 		if err == nil {
 			err = batch.CommitUnsynced()
 		}

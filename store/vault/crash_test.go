@@ -32,7 +32,7 @@ func crashClone(fs *vfs.MemFS, random *rand.Rand) *vfs.MemFS {
 // consistent fails the test when the rows of the store do not fit together.
 func consistent(t *testing.T, s *Store) {
 	t.Helper()
-	checked, err := s.Check(context.Background(), nil, func(problem string) { t.Error(problem) })
+	checked, err := s.Check(context.Background(), CheckOptions{Problem: func(p Problem) { t.Error(p) }})
 	if err != nil || checked.Problems > 0 {
 		t.Fatalf("check: %+v, %v", checked, err)
 	}

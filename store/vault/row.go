@@ -8,8 +8,8 @@ import (
 	"postilion/store"
 )
 
-// formatVersion is of the rows below. A store of a newer version is refused.
-const formatVersion = 1
+// formatVersion is of the rows below. A store of a newer version is refused, one of an older is brought to this one, see migrate.go.
+const formatVersion = 2
 
 // The first octet of a key says which kind of row it is. Numbers in keys are big-endian, so rows lie in the order of their numbers.
 const (
@@ -25,7 +25,7 @@ const (
 	rowPrefix       = 'p' // mailbox, UID -> octets before a body that several messages share
 	rowExpunged     = 'x' // mailbox, mod-sequence -> UIDs
 	rowBody         = 'b' // body, chunk -> octets
-	rowStructure    = 't' // body -> parsed form
+	rowStructure    = 't' // body -> parsed form, and the digest of the body's octets
 	rowReferences   = 'r' // body -> number of messages that have it, when more than one
 	rowUnfinished   = 'o' // body whose chunks are being written; nothing refers to it yet
 	rowDeleted      = 'g' // mailbox that is deleted and whose messages are still to be removed
@@ -277,9 +277,10 @@ func decodeUIDs(row []byte) (store.UIDSet, error) {
 	d := decoder{row: row}
 	last := uint64(0)
 	for len(d.row) > 0 {
-		first := last + d.number()
-		last = first + d.number()
-		if last > 1<<32-1 || first == 0 {
+		gap, more := d.number(), d.number()
+		first := last + gap
+		last = first + more
+		if gap > 1<<32-1 || more > 1<<32-1 || last > 1<<32-1 || first == 0 {
 			return nil, errors.Join(store.ErrDamaged, errors.New("set of UIDs"))
 		}
 		set = set.AddRange(store.UID(first), store.UID(last))

@@ -44,7 +44,7 @@ const (
 	DefaultMaxKeywords        = 1000
 	DefaultExpungesKept       = 512
 	// idleAccounts is how many accounts that nobody uses are kept in memory, without their entries.
-	idleAccounts = 1024
+	idleAccounts = 16384
 )
 
 // Options tell how to open a store. The zero value is fit for use.
@@ -55,6 +55,8 @@ type Options struct {
 	MaxMailboxes, MaxKeywords int
 	// ExpungesKept is how many expunges a mailbox remembers at least; readers that ask further back are told all that is absent.
 	ExpungesKept int
+	// ReadOnly opens a store in a kv.DB that is read only. Nothing is made or changed: an account that is not there is store.ErrNotFound.
+	ReadOnly bool
 	// Logger gets what background work has to say; nil drops it.
 	Logger *slog.Logger
 	// Now is the clock, time.Now when nil.
@@ -106,7 +108,9 @@ func Open(db *kv.DB, options Options) (*Store, error) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
-	s.background.Go(func() { s.collect(ctx) })
+	if !s.options.ReadOnly {
+		s.background.Go(func() { s.collect(ctx) })
+	}
 	return s, nil
 }
 
@@ -133,22 +137,17 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// begin checks the format, takes a new epoch and removes what a crash left of large bodies.
+// begin brings the rows to the present format, takes a new epoch and removes what a crash left of large bodies.
 func (s *Store) begin() error {
+	if s.options.ReadOnly {
+		return s.beginReading()
+	}
+	if err := s.space.Migrate(context.Background(), s.format()); err != nil {
+		return err
+	}
 	batch := s.db.Batch(256)
 	defer batch.Close()
-	row, err := s.db.Get(s.space, nil, []byte{rowFormat})
-	switch {
-	case errors.Is(err, kv.ErrNotFound):
-		batch.Set(s.space, []byte{rowFormat}, binary.AppendUvarint(nil, formatVersion))
-	case err != nil:
-		return err
-	default:
-		if version, size := binary.Uvarint(row); size <= 0 || version > formatVersion {
-			return fmt.Errorf("%w: the mail store has version %d, this program reads up to %d: start the newer program", kv.ErrFormat, version, formatVersion)
-		}
-	}
-	row, err = s.db.Get(s.space, nil, []byte{rowEpoch})
+	row, err := s.db.Get(s.space, nil, []byte{rowEpoch})
 	if err != nil && !errors.Is(err, kv.ErrNotFound) {
 		return err
 	}
@@ -160,6 +159,18 @@ func (s *Store) begin() error {
 	}
 	if err := batch.Commit(); err != nil {
 		return err
+	}
+	return s.delivered.load(s)
+}
+
+// beginReading takes a store as it is.
+func (s *Store) beginReading() error {
+	row, err := s.db.Get(s.space, nil, []byte{rowFormat})
+	if err != nil {
+		return err
+	}
+	if version, size := binary.Uvarint(row); size <= 0 || version != formatVersion {
+		return fmt.Errorf("%w: the mail store has version %d, only %d can be read without changing it: restore it as a whole", kv.ErrFormat, version, formatVersion)
 	}
 	return s.delivered.load(s)
 }
