@@ -18,7 +18,6 @@ type File struct {
 	flags int
 	mu    sync.Mutex
 	at    int64
-	names []string
 	read  bool
 }
 

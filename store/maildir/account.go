@@ -402,6 +402,9 @@ func (r *root) renameDirs(moved []string, from, to string) (err error) {
 		if err := r.disk().mkdirAll(filepath.Dir(s.to), r.ownership()); err != nil {
 			return err
 		}
+		if err := r.clearHalfMade(s.to); err != nil {
+			return err
+		}
 		if err := r.disk().rename(s.from, s.to); err != nil {
 			return err
 		}

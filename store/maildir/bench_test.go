@@ -2,7 +2,11 @@ package maildir
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -61,6 +65,75 @@ func filledInbox(b *testing.B, messages int) store.Mailbox {
 	time.Sleep(2 * settle)
 	return inbox
 }
+
+// openAgain measures opening a mailbox of so many messages by a store that knows nothing of it; cold without the journal, as Dovecot leaves it.
+func openAgain(b *testing.B, messages int, cold bool) {
+	s, owner := benchmarkStore(b)
+	s.disk.unsynced = true
+	account, err := s.Open(b.Context(), owner)
+	if err != nil {
+		b.Fatal(err)
+	}
+	list := uidList{validity: 5, next: store.UID(messages + 1), guid: "a"}
+	cur := filepath.Join(owner.Home, "Maildir", "cur")
+	for i := range messages {
+		base := fmt.Sprintf("17000%05d.M%dP1Q%d.host,S=7,W=8", i, i, i)
+		list.entries = append(list.entries, uidEntry{uid: store.UID(i + 1), base: base})
+		if err := os.WriteFile(filepath.Join(cur, base+":2,S"), []byte("a: b\n\nc\n"), 0o600); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(owner.Home, "Maildir", uidListName), list.format(), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	_, err = account.Status(b.Context(), store.Inbox)
+	if err := errors.Join(err, s.Close()); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		if cold {
+			if err := os.Remove(filepath.Join(owner.Home, "Maildir", journalName)); err != nil {
+				b.Fatal(err)
+			}
+		}
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		s, err := Open(Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		s.disk.unsynced = true
+		b.StartTimer()
+		account, err := s.Open(b.Context(), owner)
+		if err != nil {
+			b.Fatal(err)
+		}
+		inbox, err := account.Mailbox(b.Context(), store.Inbox)
+		if err != nil {
+			b.Fatal(err)
+		}
+		v, err := inbox.View(b.Context())
+		if err != nil || v.Len() != messages {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/float64(messages), "B/message")
+		if err := errors.Join(inbox.Close(), s.Close()); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+}
+
+func BenchmarkOpen20000(b *testing.B)      { openAgain(b, 20_000, false) }
+func BenchmarkOpen20000Cold(b *testing.B)  { openAgain(b, 20_000, true) }
+func BenchmarkOpen100000(b *testing.B)     { openAgain(b, 100_000, false) }
+func BenchmarkOpen100000Cold(b *testing.B) { openAgain(b, 100_000, true) }
 
 // BenchmarkViewUnchanged measures a look at a mailbox of 2,000 messages in which nothing happened.
 func BenchmarkViewUnchanged(b *testing.B) {

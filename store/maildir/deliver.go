@@ -210,7 +210,7 @@ func (s *Store) write(ctx context.Context, delivery *store.Delivery, earlier []*
 			return err
 		}
 	}
-	return p.obtain(delivery, earlier)
+	return p.mailbox.folder.vanished(p.obtain(delivery, earlier))
 }
 
 // maxPlacing bounds how many mailboxes of one delivery are worked on at the same time.

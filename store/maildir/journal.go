@@ -1,6 +1,7 @@
 package maildir
 
 import (
+	"bytes"
 	"fmt"
 	"hash/crc32"
 	"strconv"
@@ -75,7 +76,7 @@ func expungeLine(e expunge) string {
 
 // parseJournal reads as far as the text is whole. It returns nil when there is no usable header.
 func parseJournal(text []byte) *journal {
-	j := &journal{messages: map[store.UID]remembered{}, next: 1}
+	j := &journal{messages: make(map[store.UID]remembered, bytes.Count(text, []byte(" m "))), next: 1}
 	for line := range strings.Lines(string(text)) {
 		sum, content, ok := strings.Cut(line, " ")
 		content, ended := strings.CutSuffix(content, "\n")
@@ -100,36 +101,41 @@ func (j *journal) apply(line string) bool {
 		j.validity, j.guid = uint32(validity), guid
 		return ok && err == nil && validity != 0
 	}
-	words := strings.Split(line, " ")
-	numbers := make([]int64, 0, 5)
-	i := 1
-	for ; i < len(words) && !strings.HasPrefix(words[i], "="); i++ {
-		n, err := strconv.ParseInt(words[i], 10, 64)
-		if err != nil {
+	kind, rest, _ := strings.Cut(line, " ")
+	var numbers [5]int64
+	count := 0
+	for ; rest != "" && rest[0] != '='; count++ {
+		var word string
+		word, rest, _ = strings.Cut(rest, " ")
+		n, err := strconv.ParseInt(word, 10, 64)
+		if err != nil || count == len(numbers) {
 			return false
 		}
-		numbers = append(numbers, n)
+		numbers[count] = n
 	}
-	if len(numbers) == 0 || numbers[0] < 0 || (words[0] != "h" && numbers[0] >= 1<<32) || (len(numbers) > 1 && numbers[1] < 0) {
+	if count == 0 || numbers[0] < 0 || (kind != "h" && numbers[0] >= 1<<32) || numbers[1] < 0 {
 		return false
 	}
+	letters, names, more := strings.Cut(strings.TrimPrefix(rest, "="), " ")
 	switch {
-	case words[0] == "m" && len(numbers) == 5 && i < len(words):
+	case kind == "m" && count == 5 && rest != "":
 		uid := store.UID(numbers[0])
-		j.messages[uid] = remembered{
-			modseq: store.ModSeq(numbers[1]), date: numbers[2], saved: numbers[3], size: numbers[4], letters: words[i][1:], more: words[i+1:],
+		r := remembered{modseq: store.ModSeq(numbers[1]), date: numbers[2], saved: numbers[3], size: numbers[4], letters: letters}
+		if more {
+			r.more = strings.Split(names, " ")
 		}
-		j.rise(uid, store.ModSeq(numbers[1]))
-	case words[0] == "x" && len(numbers) == 3 && i < len(words):
-		e := expunge{uid: store.UID(numbers[0]), modseq: store.ModSeq(numbers[1]), when: numbers[2], mark: deliveryMark(words[i][1:])}
+		j.messages[uid] = r
+		j.rise(uid, r.modseq)
+	case kind == "x" && count == 3 && rest != "":
+		e := expunge{uid: store.UID(numbers[0]), modseq: store.ModSeq(numbers[1]), when: numbers[2], mark: deliveryMark(letters)}
 		delete(j.messages, e.uid)
 		j.expunged = append(j.expunged, e)
 		j.rise(e.uid, e.modseq)
-	case words[0] == "r" && len(numbers) == 1:
+	case kind == "r" && count == 1:
 		j.recent = max(j.recent, store.UID(numbers[0]))
-	case words[0] == "h" && len(numbers) == 2:
+	case kind == "h" && count == 2:
 		j.highest, j.floor = max(j.highest, store.ModSeq(numbers[0])), max(j.floor, store.ModSeq(numbers[1]))
-	case words[0] == "n" && len(numbers) == 1:
+	case kind == "n" && count == 1:
 		j.next = max(j.next, store.UID(numbers[0]))
 	default:
 		return false

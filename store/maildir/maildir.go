@@ -6,9 +6,10 @@
 // recent UID, keywords past the 26th. It may be lost: mod-sequences are never below the clock in microseconds, so they rise all the same.
 //
 // Every change is made under dovecot-uidlist.lock and is on disk when it is acknowledged: the message (written in tmp/, flushed, then linked), its
-// directory, and the UID list. A delivery's id is part of the file's name, see delivery names in names.go. Several targets of one delivery are
-// one file under several names where that is possible; they become durable one after the other, and AllOrNothing takes back what was done when a
-// later target fails, so another program may see such a message for a moment. The same holds for the two steps of a Move.
+// directory, and the UID list: three flushes, as many as Dovecot's. A delivery reads no directories; deliveries that wait for one folder share
+// its flushes. A delivery's id is part of the file's name, see delivery names in names.go. Several targets of one delivery are
+// one file under several names where that is possible; they become durable side by side, and AllOrNothing takes back what was done when another
+// target fails, so another program may see such a message for a moment. The same holds for the two steps of a Move.
 //
 // Messages are kept with LF line ends and shown with CRLF. It is no cache of parsed messages (a few are kept in memory) and does no indexing for search.
 package maildir

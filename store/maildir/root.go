@@ -90,6 +90,19 @@ func (r *root) makeFolder(name string, fresh bool) error {
 	return r.disk().mkdirAll(filepath.Join(p.mail, "cur"), owner)
 }
 
+// clearHalfMade removes what the making of a mailbox left behind when a crash cut it short. Whatever else lies there stays and is an error.
+func (r *root) clearHalfMade(dir string) error {
+	if !r.disk().isDir(dir) || r.disk().isDir(filepath.Join(dir, "cur")) {
+		return nil
+	}
+	for _, name := range []string{"tmp", "new", uidListName, "maildirfolder", journalName, keywordsName, ""} {
+		if err := r.disk().remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
 // exists tells whether there is a mailbox of that name: cur is made last.
 func (r *root) exists(name string) bool {
 	mail := r.location.paths(name).mail

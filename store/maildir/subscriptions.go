@@ -1,9 +1,6 @@
 package maildir
 
-import (
-	"slices"
-	"strings"
-)
+import "strings"
 
 const subscriptionsName = "subscriptions"
 
@@ -14,17 +11,24 @@ type subscriptions struct {
 	names    []string
 }
 
+// maxSubscriptionLine bounds a line in octets: a mailbox name with every octet coded.
+const maxSubscriptionLine = 4 * maxName
+
 const subscriptionsHeader = "V\t2\n\n"
 
 // parseSubscriptions reads either form. Lines that are no name are left out.
 func parseSubscriptions(text []byte, l location) subscriptions {
 	var s subscriptions
+	known := map[string]bool{}
 	body := string(text)
 	if body, s.version2 = strings.CutPrefix(body, subscriptionsHeader); len(text) == 0 {
 		s.version2 = true
 	}
 	for line := range strings.Lines(body) {
 		line = strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r")
+		if len(line) > maxSubscriptionLine {
+			continue
+		}
 		var levels []string
 		switch {
 		case s.version2:
@@ -38,7 +42,8 @@ func parseSubscriptions(text []byte, l location) subscriptions {
 			levels = strings.Split(line, ".")
 		}
 		name, ok := l.decode(strings.Join(levels, "/"))
-		if ok && line != "" && !slices.Contains(s.names, name) {
+		if ok && line != "" && !known[name] {
+			known[name] = true
 			s.names = append(s.names, name)
 		}
 	}

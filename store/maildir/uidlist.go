@@ -35,6 +35,9 @@ const (
 	uidListName = "dovecot-uidlist"
 	// maxControlFile bounds the control files that are read, in octets: some million messages.
 	maxControlFile = 256 << 20
+	// maxUIDListHeader bounds the first line of a UID list in octets, and maxUIDListRecord each of the others: a file name and what POP3 may add.
+	maxUIDListHeader = 4096
+	maxUIDListRecord = 4096
 )
 
 var errUIDList = errors.New("not a UID list of version 1 or 3")
@@ -43,7 +46,7 @@ var errUIDList = errors.New("not a UID list of version 1 or 3")
 // UID does not rise is left out too, so that its file is found as new.
 func parseUIDList(text []byte) (*uidList, error) {
 	header, rest, complete := bytes.Cut(text, []byte("\n"))
-	if !complete {
+	if !complete || len(header) > maxUIDListHeader {
 		return nil, errUIDList
 	}
 	list, err := parseUIDListHeader(string(header))
@@ -113,6 +116,9 @@ func parseUIDListHeader(line string) (*uidList, error) {
 }
 
 func parseUIDEntry(line string, version int) (uidEntry, bool) {
+	if len(line) > maxUIDListRecord {
+		return uidEntry{}, false
+	}
 	digits, rest, ok := strings.Cut(line, " ")
 	uid, err := strconv.ParseUint(digits, 10, 32)
 	if !ok || err != nil || uid == 0 {
