@@ -14,8 +14,8 @@ const (
 	mostFlushes     = 0.2
 	mostWrites      = 8.0
 	mostAllocations = 300.0
-	mostPlain       = 45.0
-	mostTLS         = 75.0
+	mostPlain       = 40.0
+	mostTLS         = 60.0
 )
 
 // ciMessages keeps the short form short.
@@ -105,7 +105,7 @@ func (l *lab) ciSessions(ctx context.Context, r *report) error {
 		return err
 	}
 	const sessions = 400
-	plain, encrypted := idleKinds()[0], idleKinds()[2]
+	plain, encrypted := idleKinds()[0], idleKinds()[1]
 	if err := errors.Join(visit(ctx, s, plain, sessions), visit(ctx, s, encrypted, sessions)); err != nil {
 		return err
 	}
