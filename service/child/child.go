@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"os/user"
@@ -100,7 +101,7 @@ func Start(o Options) (*exec.Cmd, error) {
 }
 
 // Become starts a command, as somebody else unless as is nil, in a session and process group of its own when ownSession says so. It has no way to gain
-// privileges. The caller waits for it.
+// privileges, and no descriptor but those that the command names. The caller waits for it.
 func Become(command *exec.Cmd, as *Identity, ownSession bool) error {
 	command.SysProcAttr = &syscall.SysProcAttr{Setsid: ownSession}
 	if as != nil {
@@ -109,6 +110,10 @@ func Become(command *exec.Cmd, as *Identity, ownSession bool) error {
 			credential.Groups = append(credential.Groups, uint32(g))
 		}
 		command.SysProcAttr.Credential = credential
+	}
+	// What whoever started this process left open is nobody's business; Go's own files have the flag already. An old kernel cannot do it.
+	if err := unix.CloseRange(FirstFile, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil && !errors.Is(err, unix.ENOSYS) && !errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("close_range: %w", err)
 	}
 	failed := make(chan error)
 	go func() {

@@ -224,6 +224,9 @@ func (c *Command) session(conn *packet.Conn) string {
 	if err == nil {
 		err = c.allow(o.argv)
 	}
+	if err == nil {
+		err = errors.Join(makeBlocking(o.input), makeBlocking(o.output))
+	}
 	if err != nil {
 		return "refused " + err.Error()
 	}
@@ -236,6 +239,17 @@ func (c *Command) session(conn *packet.Conn) string {
 	// Only the command holds them from now on, so that each side sees the other's end.
 	o.close()
 	return c.watch(conn, process)
+}
+
+// makeBlocking makes a descriptor what programs expect: one whose reads wait. Those of a Go program do not.
+func makeBlocking(file *os.File) error {
+	raw, err := file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var set error
+	err = raw.Control(func(fd uintptr) { set = syscall.SetNonblock(int(fd), false) })
+	return errors.Join(err, set)
 }
 
 // watch waits for the command, the time limit or who asked, whichever is first.
