@@ -12,7 +12,7 @@ func TestRoomForMail(t *testing.T) {
 	if !s.room(1<<60, 1<<60) {
 		t.Error("no vault, and no room")
 	}
-	if _, _, err := s.at("vault:" + filepath.Join(t.TempDir(), "vault"), -1, -1); err != nil {
+	if _, _, err := s.at("vault:"+filepath.Join(t.TempDir(), "vault"), -1, -1); err != nil {
 		t.Fatal(err)
 	}
 	defer s.close()

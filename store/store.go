@@ -180,6 +180,16 @@ type View interface {
 	ExpungedSince(since ModSeq) UIDSet
 }
 
+// Origins is what a View may have beside its contract: the names that messages have outside of the store (%f and %g of Dovecot's pop3_uidl_format).
+type Origins interface {
+	// LoadOrigins must have returned nil before the names are asked for.
+	LoadOrigins(ctx context.Context) error
+	// Filename is the base name of the message's file, "" for none.
+	Filename(index int) string
+	// GUID is the message's global identifier as Dovecot knows it, "" for none.
+	GUID(index int) string
+}
+
 // Entry is what a mailbox keeps about a message beside its bytes.
 type Entry struct {
 	UID    UID

@@ -58,7 +58,12 @@ func (s *session) openMail(ctx context.Context) error {
 	if s.view, err = s.box.View(ctx); err != nil {
 		return err
 	}
-	s.origins, _ = s.view.(Origins)
+	if origins, ok := s.view.(store.Origins); ok && s.opt.UIDLFormat != defaultUIDLFormat {
+		if err := origins.LoadOrigins(ctx); err != nil {
+			return err
+		}
+		s.origins = origins
+	}
 	hidden := -1
 	if s.opt.DeletedFlag != "" {
 		hidden = slices.Index(s.view.Keywords(), s.opt.DeletedFlag)

@@ -24,14 +24,6 @@ type Mail interface {
 	Open(ctx context.Context, user *account.User) (store.Account, error)
 }
 
-// Origins is what a store's View may have beside its contract: the names that messages have outside of the store.
-type Origins interface {
-	// Filename is the base name of the message's file (%f in pop3_uidl_format), "" for none.
-	Filename(index int) string
-	// GUID is the message's global identifier as Dovecot knows it (%g), "" for none.
-	GUID(index int) string
-}
-
 // Options is everything a Server is told. Auth and Mail are required, Expand too unless UIDLFormat and LogoutFormat are the defaults.
 type Options struct {
 	// Options are what it has in common with IMAP; Service and Refusal need not be set.

@@ -29,7 +29,7 @@ type session struct {
 	mail    store.Account
 	box     store.Mailbox
 	view    store.View
-	origins Origins
+	origins store.Origins
 	// shown holds the index in view of each message when some are hidden; nil when message n has index n-1.
 	shown   []int32
 	drop    *pop3.Maildrop

@@ -1,5 +1,10 @@
 package maildir
 
+import "context"
+
+// LoadOrigins implements store.Origins: the names are there.
+func (v *view) LoadOrigins(context.Context) error { return nil }
+
 // Filename returns the base name of a message's file, which Dovecot's POP3 server can make unique identifiers of.
 func (v *view) Filename(index int) string { return v.messages[index].base }
 

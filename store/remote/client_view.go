@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"sort"
+	"sync"
 
 	"postilion/store"
 )
@@ -11,6 +12,10 @@ import (
 type view struct {
 	*content
 	mailbox *mailbox
+
+	originsMu sync.Mutex
+	// origins are the names that messages have outside of the store, nil until LoadOrigins.
+	origins map[store.UID]origin
 }
 
 // content is a mailbox at one moment. It never changes; entries that did not change are shared with the contents before and after it.

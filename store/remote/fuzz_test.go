@@ -315,7 +315,7 @@ func FuzzViewChange(f *testing.F) {
 		now, err := b.change(base)
 		if err == nil {
 			m := newMailbox(&account{client: lostClient(t)}, 2, store.Inbox)
-			checkView(t, &view{now, m})
+			checkView(t, &view{content: now, mailbox: m})
 		}
 		if err == nil && d.finish() == nil && now.weight < len(now.entries) {
 			t.Errorf("%d entries weigh %d", len(now.entries), now.weight)

@@ -141,6 +141,7 @@ const (
 	opExpunge
 	opTakeRecent
 	opWatch
+	opOrigins
 )
 
 // names are the operations as store.Error tells them.
@@ -190,6 +191,8 @@ func (o operation) String() string {
 		return "select"
 	case opWatch:
 		return "watch"
+	case opOrigins:
+		return "read origins"
 	}
 	return "unknown operation"
 }

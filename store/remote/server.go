@@ -231,6 +231,8 @@ func serving(op operation) func(n *session, r *request) error {
 		return (*session).view
 	case opExpungedSince:
 		return (*session).expungedSince
+	case opOrigins:
+		return (*session).origins
 	case opBody:
 		return (*session).body
 	case opRead:
