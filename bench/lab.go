@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -47,12 +46,6 @@ type server struct {
 	facts map[string]string
 	pid   int
 	stop  func(context.Context) error
-}
-
-// port returns the port that the script printed under that name.
-func (s *server) port(name string) int {
-	n, _ := strconv.Atoi(s.facts[name])
-	return n
 }
 
 // openLab finds the scripts and makes the folder of the run.
@@ -269,10 +262,4 @@ func (l *lab) tool(ctx context.Context, name string, words ...string) ([]byte, e
 		return nil, fmt.Errorf("%s %s: %w\n%s", name, strings.Join(words, " "), err, problem.Bytes())
 	}
 	return text, nil
-}
-
-// exists tells whether there is such a file.
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return !errors.Is(err, fs.ErrNotExist)
 }

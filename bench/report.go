@@ -5,10 +5,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
-	"os/exec"
-	"regexp"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -197,39 +193,4 @@ func ratio(x float64) string {
 		return "1/" + number(1/x)
 	}
 	return number(x) + "x"
-}
-
-// versions names the programs and the machine, for the record.
-func versions() string {
-	word := func(name string, args ...string) string {
-		text, err := exec.Command(name, args...).Output()
-		if err != nil {
-			return "absent"
-		}
-		return strings.TrimSpace(string(text))
-	}
-	model := "CPU"
-	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		if m := regexp.MustCompile(`(?m)^model name\s*:\s*(.*)$`).FindSubmatch(text); m != nil {
-			model = string(m[1])
-		}
-	}
-	return fmt.Sprintf("Postfix %s, Dovecot %s, %s, Linux %s, %d cores (%s), %s MiB of memory",
-		word("postconf", "-h", "-d", "mail_version"), word("dovecot", "--version"), runtime.Version(), word("uname", "-r"), runtime.NumCPU(), model, memoryTotal())
-}
-
-func memoryTotal() string {
-	text, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return "?"
-	}
-	words := strings.Fields(string(text))
-	if len(words) < 2 {
-		return "?"
-	}
-	kib, err := strconv.Atoi(words[1])
-	if err != nil {
-		return "?"
-	}
-	return strconv.Itoa(kib >> 10)
 }

@@ -2,8 +2,11 @@ package service
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -65,5 +68,45 @@ func TestMemoryBudget(t *testing.T) {
 	greet("+OK").Close()
 	if used := memoryInUse(); used < 1<<20 || used > 8<<30 {
 		t.Errorf("%d octets are in use", used)
+	}
+}
+
+// TestMemoryLimitIsTheSmallerOne: each half may name a budget; a configuration that names none has none, and one that cannot be read does not start.
+func TestMemoryLimitIsTheSmallerOne(t *testing.T) {
+	for _, c := range []struct {
+		transport, mailboxes string
+		want                 int64
+		wrong                string
+	}{
+		{"", "", 0, ""},
+		{"1G", "", 1 << 30, ""},
+		{"", "2 G", 2 << 30, ""},
+		{"3G", "2 G", 2 << 30, ""},
+		{"1G", "2 G", 1 << 30, ""},
+		{"much", "", 0, "postilion_memory_limit"},
+	} {
+		dir := t.TempDir()
+		path := mailboxConfig(t, dir, filepath.Join(dir, "vault"))
+		line := func(file, name, value string) {
+			if value != "" {
+				text, err := os.ReadFile(file)
+				if err != nil && !errors.Is(err, fs.ErrNotExist) {
+					t.Fatal(err)
+				}
+				writeFile(t, file, name+" = "+value+"\n"+string(text))
+			}
+		}
+		line(path, "postilion_memory_limit", c.mailboxes)
+		writeFile(t, filepath.Join(dir, "main.cf"), "compatibility_level = 3.7\n")
+		writeFile(t, filepath.Join(dir, "master.cf"), "")
+		line(filepath.Join(dir, "main.cf"), "postilion_memory_limit", c.transport)
+		b := &builder{options: Options{PostfixDir: dir, DovecotFile: path, Getenv: func(string) string { return "" }}}
+		if err := b.read(); err != nil {
+			t.Fatal(err)
+		}
+		limit, err := b.memoryLimit()
+		if limit != c.want && c.wrong == "" || (err != nil) != (c.wrong != "") || err != nil && !strings.Contains(err.Error(), c.wrong) {
+			t.Errorf("main.cf %q, dovecot.conf %q: %d, %v; want %d", c.transport, c.mailboxes, limit, err, c.want)
+		}
 	}
 }

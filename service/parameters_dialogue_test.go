@@ -1,12 +1,10 @@
 package service_test
 
 import (
-	"bufio"
 	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"strings"
@@ -190,13 +188,4 @@ func withLog(ask func(p *probe) string) func(p *probe) string {
 		saw := ask(p)
 		return saw + "\n--- log:\n" + p.logged("disconnect from")
 	}
-}
-
-// readAll reads lines until the connection ends.
-func readAll(r *bufio.Reader) string {
-	text, err := io.ReadAll(r)
-	if err != nil {
-		return string(text) + "(" + err.Error() + ")"
-	}
-	return string(text)
 }

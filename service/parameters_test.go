@@ -183,10 +183,14 @@ func proven(groups []group) []string {
 	return names
 }
 
-// provenElsewhere are parameters whose proof is a test of its own.
-var provenElsewhere = map[string]string{
-	"maximal_queue_lifetime": "TestQueueLifetimeIsRemembered", "tls_append_default_CA": "TestSystemAuthorities",
-}
+// provenElsewhere are parameters of main.cf whose proof is a test of its own, mailProvenElsewhere those of dovecot.conf.
+var (
+	provenElsewhere = map[string]string{
+		"maximal_queue_lifetime": "TestQueueLifetimeIsRemembered", "tls_append_default_CA": "TestSystemAuthorities",
+		"queue_minfree": "TestRoomForMail", "postilion_memory_limit": "TestMemoryLimitIsTheSmallerOne",
+	}
+	mailProvenElsewhere = map[string]string{"postilion_memory_limit": "TestMemoryLimitIsTheSmallerOne"}
+)
 
 // testNames are the tests of this directory.
 func testNames(t *testing.T) map[string]bool {
@@ -242,13 +246,19 @@ func TestParametersAreProven(t *testing.T) {
 		compare(t, honoured, append(proven(postfixGroups()), others...))
 	})
 	t.Run("dovecot.conf", func(t *testing.T) {
-		var honoured []string
+		var honoured, others []string
+		for name, test := range mailProvenElsewhere {
+			if !tests[test] {
+				t.Errorf("%s is said to be proven by %s, which is not there", name, test)
+			}
+			others = append(others, name)
+		}
 		for _, s := range dovecot.Settings() {
 			if s.Treatment == dovecot.Honoured {
 				honoured = append(honoured, strings.TrimPrefix(s.Section+"."+s.Name, "."))
 			}
 		}
-		compare(t, honoured, proven(dovecotGroups()))
+		compare(t, honoured, append(proven(dovecotGroups()), others...))
 	})
 }
 

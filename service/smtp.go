@@ -134,7 +134,6 @@ func (t *transport) build(ctx context.Context, ids *queueid.Sequence) error {
 	options.Checker, options.Auth, options.Limits = checker, auth, limits
 	options.Names = t.names()
 	options.QueueIDs, options.Spool, options.Log = ids, t.builder.spool, t.log
-	options.QueueSpace = t.queueSpace()
 	accept := acceptor{t.acceptor()}
 	options.Accept, options.Begin = accept, accept.begin
 	mode := "no TLS"
@@ -384,7 +383,8 @@ func (t *transport) options() smtpd.Options {
 	o.ServiceName = t.service.Name
 	o.AuthService = first(t.view.String("smtpd_sasl_service"), "smtp")
 	o.ConnectionLimit = t.connectionLimit()
-	o.QueueSpace = t.room
+	space := t.queueSpace()
+	o.QueueSpace = func(size int64) bool { return t.room(size) && space(size) }
 	o.Hoggers = t.hosts("smtpd_client_event_limit_exceptions")
 	o.BareNewlineExclusions = t.hosts("smtpd_forbid_bare_newline_exclusions")
 	o.XClientHosts, o.XForwardHosts = t.hosts("smtpd_authorized_xclient_hosts"), t.hosts("smtpd_authorized_xforward_hosts")

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -226,9 +227,9 @@ func TestKeptConnectionThatWentAway(t *testing.T) {
 	if _, err := c.Password(t.Context(), account.Client{}, "alice", "pw"); err != nil {
 		t.Fatal(err)
 	}
-	calls := 0
+	var calls atomic.Int64
 	s.answer = func(string) string {
-		if calls++; calls == 1 {
+		if calls.Add(1) == 1 {
 			return closeIt
 		}
 		return "OK\t#\tuser=bob\n"
