@@ -103,8 +103,15 @@ func (b *builder) lmtpAgent(service *postfix.Service) *deliver.LMTP {
 // pipeAgent makes what pipe(8) is for a service of master.cf.
 func (b *builder) pipeAgent(service *postfix.Service) (*deliver.Pipe, error) {
 	view := service.View()
+	var run deliver.Run
+	if root := b.options.Root; root != nil {
+		run = func(ctx context.Context, argv []string, input, output *os.File) (deliver.Ended, error) {
+			ended, err := root.Run(ctx, service.Name, argv, input, output)
+			return deliver.Ended(ended), err
+		}
+	}
 	return deliver.NewPipe(deliver.PipeOptions{
-		Service: service.Name, Program: view.String("syslog_name") + "/" + service.Command, Log: b.postfixLog, Attributes: service.Args,
+		Service: service.Name, Run: run, Program: view.String("syslog_name") + "/" + service.Command, Log: b.postfixLog, Attributes: service.Args,
 		QueueDirectory: view.String("queue_directory"), Environment: deliver.Environment(view.List("export_environment"), b.getenv),
 		Delimiter: view.String("recipient_delimiter"), TimeLimit: view.Duration(service.Name + "_time_limit"), Processes: processLimit(service, view),
 		Identity: b.identity,
@@ -118,31 +125,49 @@ func (b *builder) getenv(name string) string {
 	return b.options.Getenv(name)
 }
 
-// identity is whom a command of a user runs as. Only a process of root can become somebody else.
-func (b *builder) identity(name, group string) (*syscall.Credential, error) {
+// commandIdentity is whom the user= of a pipe service names, which is never root.
+func commandIdentity(name, group string) (*child.Identity, error) {
 	id, err := child.Lookup(name)
 	if err != nil {
 		return nil, fmt.Errorf("user=%s: %w", name, err)
 	}
-	gid := id.GID
 	if group != "" {
 		found, err := user.LookupGroup(group)
 		if err != nil {
 			return nil, fmt.Errorf("user=%s:%s: %w", name, group, err)
 		}
-		if gid, err = strconv.Atoi(found.Gid); err != nil {
+		if id.GID, err = strconv.Atoi(found.Gid); err != nil {
 			return nil, fmt.Errorf("user=%s:%s: %w", name, group, err)
 		}
 	}
-	switch {
-	case id.UID == 0 || gid == 0:
+	if id.UID == 0 || id.GID == 0 {
 		return nil, fmt.Errorf("user=%s has root privileges", name)
-	case os.Geteuid() == id.UID && os.Getegid() == gid:
+	}
+	return id, nil
+}
+
+// ownedByMail tells why an identity is the mail system's own, which commands do not get: they could do with the mail what they like.
+func ownedByMail(id, worker *child.Identity) error {
+	if id.UID == worker.UID || id.GID == worker.GID {
+		return fmt.Errorf("user=%s has the user or group of the mail system's owner, mail_owner: give commands a user of their own", id.Name)
+	}
+	return nil
+}
+
+// identity is whom a command of a user runs as. A process that is not root can become nobody else; the helper of a worker can.
+func (b *builder) identity(name, group string) (*syscall.Credential, error) {
+	id, err := commandIdentity(name, group)
+	switch {
+	case err != nil:
+		return nil, err
+	case b.options.Root != nil:
+		return nil, ownedByMail(id, &child.Identity{UID: os.Geteuid(), GID: os.Getegid()})
+	case os.Geteuid() == id.UID && os.Getegid() == id.GID:
 		return nil, nil
 	case os.Geteuid() != 0:
-		return nil, fmt.Errorf("user=%s: commands run as the server's own user only, unless it works as root in one process (postilion_single_process = yes)", name)
+		return nil, fmt.Errorf("user=%s: commands run as the server's own user only, unless root starts it", name)
 	}
-	credential := &syscall.Credential{Uid: uint32(id.UID), Gid: uint32(gid)}
+	credential := &syscall.Credential{Uid: uint32(id.UID), Gid: uint32(id.GID)}
 	for _, g := range id.Groups {
 		credential.Groups = append(credential.Groups, uint32(g))
 	}

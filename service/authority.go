@@ -15,6 +15,7 @@ import (
 
 	"postilion/config/dovecot"
 	"postilion/config/postfix"
+	"postilion/mta/deliver"
 	"postilion/service/child"
 	"postilion/service/helper"
 	"postilion/service/listen"
@@ -150,8 +151,12 @@ func (b *builder) grantTransport(g *master.Grants) error {
 		for _, pair := range pairs {
 			g.Files = addFile(g.Files, pair.CertificateFile, pair.KeyFile)
 		}
-		g.Files = addFile(g.Files, v.String("smtpd_tls_CAfile"))
+		g.Files = addFile(g.Files, v.String("smtpd_tls_CAfile"), v.String("lmtp_tls_CAfile"))
+		for _, pair := range clientPairs(v) {
+			g.Files = addFile(g.Files, pair.CertificateFile, pair.KeyFile)
+		}
 	}
+	b.grantCommands(g)
 	for _, a := range b.postfix.Assignments() {
 		g.Files = append(g.Files, b.tableFiles(view, a.Value)...)
 	}
@@ -167,6 +172,32 @@ func (b *builder) grantTransport(g *master.Grants) error {
 		g.Directories = append(g.Directories, d)
 	}
 	return nil
+}
+
+// grantCommands adds the commands of pipe services. What is wrong with one is the worker's to complain about.
+func (b *builder) grantCommands(g *master.Grants) {
+	for _, service := range b.postfix.Services() {
+		if service.Command != "pipe" || service.Type != "unix" {
+			continue
+		}
+		read, err := deliver.ReadPipeCommand(service.Args)
+		if err != nil || read.Words[0].Macro {
+			continue
+		}
+		id, err := commandIdentity(read.User, read.Group)
+		if err != nil || ownedByMail(id, &g.Worker) != nil {
+			continue
+		}
+		view := service.View()
+		c := helper.Command{
+			Service: service.Name, As: *id, Directory: first(read.Directory, view.String("queue_directory")),
+			Environment: deliver.Environment(view.List("export_environment"), b.getenv), Limit: view.Duration(service.Name + "_time_limit"),
+		}
+		for _, w := range read.Words {
+			c.Words = append(c.Words, helper.Word(w))
+		}
+		g.Commands = append(g.Commands, c)
+	}
 }
 
 // addFile adds names that are not empty and not there yet.

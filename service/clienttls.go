@@ -10,7 +10,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
+	"io"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -54,15 +54,21 @@ type clientTLS struct {
 	failed      error
 }
 
-// load reads certificates: our own, and those of the authorities.
-func (c *clientTLS) load() error {
+// clientPairs lists the certificate files of an lmtp(8) service: chain files, or the one pair.
+func clientPairs(view *postfix.View) []certificate.Pair {
 	var pairs []certificate.Pair
-	for _, chain := range c.view.List("lmtp_tls_chain_files") {
+	for _, chain := range view.List("lmtp_tls_chain_files") {
 		pairs = append(pairs, certificate.Pair{CertificateFile: chain, KeyFile: chain})
 	}
-	if cert := c.view.String("lmtp_tls_cert_file"); cert != "" && len(pairs) == 0 {
-		pairs = append(pairs, certificate.Pair{CertificateFile: cert, KeyFile: first(c.view.String("lmtp_tls_key_file"), cert)})
+	if cert := view.String("lmtp_tls_cert_file"); cert != "" && len(pairs) == 0 {
+		pairs = append(pairs, certificate.Pair{CertificateFile: cert, KeyFile: first(view.String("lmtp_tls_key_file"), cert)})
 	}
+	return pairs
+}
+
+// load reads certificates: our own, and those of the authorities.
+func (c *clientTLS) load() error {
+	pairs := clientPairs(c.view)
 	if len(pairs) > 0 {
 		keeper, err := c.builder.certificates.open(pairs)
 		if err != nil {
@@ -90,13 +96,23 @@ func (c *clientTLS) load() error {
 		if file == "" {
 			continue
 		}
-		text, err := os.ReadFile(file)
+		text, err := c.readFile(file)
 		if err != nil && i == 0 {
 			return fmt.Errorf("%s: lmtp_tls_CAfile: %w", c.view.Where("lmtp_tls_CAfile"), err)
 		}
 		c.authorities.AppendCertsFromPEM(text)
 	}
 	return nil
+}
+
+// readFile reads a file by the process's own rights, or with Root's help.
+func (c *clientTLS) readFile(name string) ([]byte, error) {
+	file, err := c.builder.options.open(name)
+	if err != nil {
+		return nil, err
+	}
+	text, err := io.ReadAll(file)
+	return text, errors.Join(err, file.Close())
 }
 
 // tlsPolicy is what is asked of one server.

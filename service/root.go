@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"postilion/service/child"
+	"postilion/service/helper"
 	"postilion/service/listen"
 )
 
@@ -20,6 +21,8 @@ type Root interface {
 	Shadow(name string) (string, error)
 	// Agent starts a process of that identity that serves its Maildirs (ServeAgent) on the connection.
 	Agent(ctx context.Context, id *child.Identity) (net.Conn, error)
+	// Run runs the command of a pipe service as the user of that; see helper.Client.
+	Run(ctx context.Context, service string, argv []string, input, output *os.File) (helper.Ended, error)
 }
 
 // opener opens the sockets.

@@ -28,6 +28,8 @@ type PipeOptions struct {
 	TimeLimit time.Duration
 	// Identity is whom a command runs as: nil is this process's own identity. An error puts mail off.
 	Identity func(user, group string) (*syscall.Credential, error)
+	// Run runs the commands, as whom and where the service says, for a process that cannot itself; nil has them run as children of this process.
+	Run Run
 	// Processes bounds the commands at a time; 0 is no limit.
 	Processes int
 }
@@ -97,6 +99,46 @@ func readPipeAttributes(words []string) (pipeAttributes, error) {
 		}
 	}
 	return a, fmt.Errorf("missing argv= attribute")
+}
+
+// PipeCommand is what the arguments of a service in master.cf fix of its commands.
+type PipeCommand struct {
+	// User and Group are user=, Directory is directory=, "" when they are not given.
+	User, Group, Directory string
+	Words                  []PipeWord
+}
+
+// PipeWord is a word of argv=.
+type PipeWord struct {
+	// Text is the whole word, or what stands before its first macro.
+	Text string
+	// Macro tells that it has macros, Each that it stands once for each recipient.
+	Macro, Each bool
+}
+
+// ReadPipeCommand reads the arguments of a service.
+func ReadPipeCommand(attributes []string) (PipeCommand, error) {
+	a, err := readPipeAttributes(attributes)
+	if err != nil {
+		return PipeCommand{}, err
+	}
+	c := PipeCommand{User: a.user, Group: a.group, Directory: a.directory}
+	for _, argument := range a.argv {
+		// No argument of a program has an octet 0.
+		text, each := expandMacros(argument, func(name string) (string, bool, bool) { return "\x00", recipientMacro(name), true })
+		text, _, macro := strings.Cut(text, "\x00")
+		c.Words = append(c.Words, PipeWord{Text: text, Macro: macro, Each: each})
+	}
+	return c, nil
+}
+
+// recipientMacro tells whether a macro's value differs between recipients.
+func recipientMacro(name string) bool {
+	switch name {
+	case "recipient", "original_recipient", "user", "extension", "mailbox", "domain":
+		return true
+	}
+	return false
 }
 
 // unescape reads C's backslash sequences.
@@ -172,7 +214,7 @@ func (p *Pipe) deliver(ctx context.Context, job *Job) Outcome {
 	}
 	c := command{
 		argv: p.expand(job), directory: orElse(a.directory, p.options.QueueDirectory), environment: p.options.Environment,
-		credential: credential, limit: p.options.TimeLimit, input: p.input(job),
+		credential: credential, limit: p.options.TimeLimit, input: p.input(job), elsewhere: p.options.Run,
 	}
 	return c.run(ctx, p.options.Service)
 }
@@ -219,17 +261,17 @@ func (p *Pipe) macros(job *Job, i int) func(name string) (value string, perRecip
 	return func(name string) (string, bool, bool) {
 		switch name {
 		case "recipient":
-			return address(recipient), true, true
+			return address(recipient), recipientMacro(name), true
 		case "original_recipient":
-			return address(job.Given[i]), true, true
+			return address(job.Given[i]), recipientMacro(name), true
 		case "user":
-			return user, true, true
+			return user, recipientMacro(name), true
 		case "extension":
-			return extension, true, true
+			return extension, recipientMacro(name), true
 		case "mailbox":
-			return local, true, true
+			return local, recipientMacro(name), true
 		case "domain":
-			return domain, true, true
+			return domain, recipientMacro(name), true
 		case "nexthop":
 			return nexthop, false, true
 		case "sender":

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -143,5 +144,51 @@ func TestProgramInputInPieces(t *testing.T) {
 		if want := strings.Repeat("x", size) + "\n..y\n." + strings.Repeat(".", size) + "\n>From z\n"; err != nil || string(got) != want {
 			t.Errorf("%d: %d octets, want %d, %v", size, len(got), len(want), err)
 		}
+	}
+}
+
+// TestPipeElsewhere: a command that is run elsewhere gets the same message, and its end and output mean the same.
+func TestPipeElsewhere(t *testing.T) {
+	var got []string
+	p := pipeFor(t, io.Discard, "flags=D", "user=me", "argv=/bin/box", "-f", "to=${recipient}")
+	for _, row := range []struct {
+		ended  Ended
+		err    error
+		status Status
+		text   string
+	}{
+		{Ended{}, nil, Sent, "delivered via box service (hello)"},
+		{Ended{Code: 75}, nil, Deferred, "temporary failure. Command output: hello"},
+		{Ended{Signal: syscall.SIGTERM}, nil, Bounced, `Command died with signal 15: "/bin/box". Command output: hello`},
+		{Ended{Late: true}, nil, Bounced, `Command time limit exceeded: "/bin/box". Command output: hello`},
+		{Ended{}, errors.New("not granted"), Deferred, "unable to run command /bin/box: not granted"},
+	} {
+		p.options.Run = func(_ context.Context, argv []string, input, output *os.File) (Ended, error) {
+			got = argv
+			text, err := io.ReadAll(input)
+			if err != nil || !strings.HasPrefix(string(text), "Delivered-To: bob@test\nSubject") || len(text) < 250_000 {
+				t.Errorf("%d octets of message, %v", len(text), err)
+			}
+			_, err = output.WriteString("hello\n")
+			return row.ended, errors.Join(row.err, err, input.Close(), output.Close())
+		}
+		o := p.Deliver(t.Context(), jobFor("", "Subject: x\r\n\r\n"+strings.Repeat("line\r\n", 50_000), "bob@test"))[0]
+		if o.Status != row.status || o.Text != row.text {
+			t.Errorf("%+v: %+v", row, o)
+		}
+	}
+	if strings.Join(got, "|") != "/bin/box|-f|to=bob@test" {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestReadPipeCommand(t *testing.T) {
+	c, err := ReadPipeCommand([]string{"user=me:us", "directory=/d", "argv=/bin/sh", "$$x", "a${sender}b", "to=$user", "x${size}${recipient}"})
+	want := []PipeWord{{Text: "/bin/sh"}, {Text: "$x"}, {Text: "a", Macro: true}, {Text: "to=", Macro: true, Each: true}, {Text: "x", Macro: true, Each: true}}
+	if err != nil || c.User != "me" || c.Group != "us" || c.Directory != "/d" || !slices.Equal(c.Words, want) {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if _, err := ReadPipeCommand([]string{"user=me"}); err == nil {
+		t.Error("a service without a command is taken")
 	}
 }

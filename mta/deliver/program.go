@@ -3,9 +3,12 @@ package deliver
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
+	"sync"
 	"syscall"
 	"time"
 
@@ -45,6 +48,21 @@ type command struct {
 	credential  *syscall.Credential
 	limit       time.Duration
 	input       *programInput
+	// elsewhere runs it where that is not this process's business.
+	elsewhere Run
+}
+
+// Run runs a command line to its end, with the two files as its input and output, which it closes. When ctx ends, the program and all that it started
+// are killed. The error says why it could not be run.
+type Run func(ctx context.Context, argv []string, input, output *os.File) (Ended, error)
+
+// Ended is how a program ended.
+type Ended struct {
+	Code int
+	// Signal is not 0 when one ended it.
+	Signal syscall.Signal
+	// Late tells that its time was over.
+	Late bool
 }
 
 // run runs the program to its end. The program and all that it started are killed when the time is over.
@@ -52,42 +70,82 @@ func (c *command) run(ctx context.Context, service string) Outcome {
 	limited, cancel := context.WithTimeout(ctx, c.limit)
 	defer cancel()
 	output := &boundedOutput{}
-	program := exec.CommandContext(limited, c.argv[0], c.argv[1:]...)
+	run := c.execute
+	if c.elsewhere != nil {
+		run = c.pass
+	}
+	ended, err := run(limited, output)
+	said := printable(string(bytes.TrimSpace(output.kept.Bytes())))
+	switch {
+	case c.input.failed != nil:
+		return failure(Deferred, "4.3.0", "cannot read the message: %v", c.input.failed)
+	case ctx.Err() != nil:
+		return failure(Deferred, "4.3.0", "command %s was stopped: the client would not wait any longer%s", c.argv[0], behind(said))
+	case limited.Err() != nil || ended.Late:
+		return failure(Bounced, "5.3.0", "Command time limit exceeded: %q%s", c.argv[0], behind(said))
+	case err != nil:
+		return failure(Deferred, "4.3.0", "unable to run command %s: %v", c.argv[0], err)
+	case ended.Signal != 0:
+		return failure(Bounced, "5.3.0", "Command died with signal %d: %q%s", int(ended.Signal), c.argv[0], behind(said))
+	case ended.Code != 0:
+		return exitOutcome(ended.Code, c.argv[0], said)
+	}
+	o := failure(Sent, "2.0.0", "delivered via %s service", service)
+	if said != "" {
+		o.Text += " (" + said + ")"
+	}
+	return o
+}
+
+// leftBehind is how long a program that has ended may keep its input and output open through what it left behind.
+const leftBehind = time.Second
+
+// execute runs the program as a child of this process.
+func (c *command) execute(ctx context.Context, output io.Writer) (Ended, error) {
+	program := exec.CommandContext(ctx, c.argv[0], c.argv[1:]...)
 	program.Dir, program.Env = c.directory, c.environment
 	program.Stdin, program.Stdout, program.Stderr = c.input, output, output
 	program.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: c.credential}
 	program.Cancel = func() error { return syscall.Kill(-program.Process.Pid, syscall.SIGKILL) }
-	// What a program left behind may hold its output open.
-	program.WaitDelay = time.Second
+	program.WaitDelay = leftBehind
 	if err := program.Start(); err != nil {
-		return failure(Deferred, "4.3.0", "unable to run command %s: %v", c.argv[0], err)
+		return Ended{}, err
 	}
 	err := program.Wait()
-	if c.input.failed != nil {
-		return failure(Deferred, "4.3.0", "cannot read the message: %v", c.input.failed)
-	}
-	said := printable(string(bytes.TrimSpace(output.kept.Bytes())))
-	switch {
-	case ctx.Err() != nil:
-		return failure(Deferred, "4.3.0", "command %s was stopped: the client would not wait any longer%s", c.argv[0], behind(said))
-	case limited.Err() != nil:
-		return failure(Bounced, "5.3.0", "Command time limit exceeded: %q%s", c.argv[0], behind(said))
-	}
-	state := program.ProcessState
-	status, ok := state.Sys().(syscall.WaitStatus)
+	status, ok := program.ProcessState.Sys().(syscall.WaitStatus)
 	switch {
 	case ok && status.Signaled():
-		return failure(Bounced, "5.3.0", "Command died with signal %d: %q%s", int(status.Signal()), c.argv[0], behind(said))
-	case state.ExitCode() == 0:
-		o := failure(Sent, "2.0.0", "delivered via %s service", service)
-		if said != "" {
-			o.Text += " (" + said + ")"
-		}
-		return o
-	case state.ExitCode() < 0:
-		return failure(Deferred, "4.3.0", "command %s: %v", c.argv[0], err)
+		return Ended{Signal: status.Signal()}, nil
+	case program.ProcessState.ExitCode() < 0:
+		return Ended{}, err
 	}
-	return exitOutcome(state.ExitCode(), c.argv[0], said)
+	return Ended{Code: program.ProcessState.ExitCode()}, nil
+}
+
+// pass has the program run elsewhere.
+func (c *command) pass(ctx context.Context, output io.Writer) (Ended, error) {
+	theirInput, input, err := os.Pipe()
+	if err != nil {
+		return Ended{}, err
+	}
+	ours, theirOutput, err := os.Pipe()
+	if err != nil {
+		return Ended{}, errors.Join(err, theirInput.Close(), input.Close())
+	}
+	var copying sync.WaitGroup
+	copying.Go(func() {
+		// A program need not read all; the message's own errors are the input's to keep.
+		_, _ = io.Copy(input, c.input)
+		_ = input.Close()
+	})
+	copying.Go(func() { _, _ = io.Copy(output, ours) })
+	ended, err := c.elsewhere(ctx, c.argv, theirInput, theirOutput)
+	late := time.Now().Add(leftBehind)
+	// The input may be closed already.
+	_ = input.SetWriteDeadline(late)
+	err = errors.Join(err, ours.SetReadDeadline(late))
+	copying.Wait()
+	return ended, errors.Join(err, ours.Close())
 }
 
 // behind is a command's output at the end of a text.

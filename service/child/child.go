@@ -1,4 +1,5 @@
-// Package child starts this same program again as another process in a role of its own, as a user of its own. The child keeps nothing of the parent
+// Package child starts this same program again as another process in a role of its own, as a user of its own (Start), or another program as a user
+// (Become). The child keeps nothing of the parent
 // but what it is given: three standard descriptors, the files named, a short environment, and no way to gain privileges (no_new_privs).
 //
 // It knows no roles; the command line does.
@@ -8,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"os/user"
@@ -92,13 +94,26 @@ func Start(o Options) (*exec.Cmd, error) {
 	command.Args = append([]string{"postilion", o.Role}, o.Args...)
 	command.Env, command.Dir = o.Env, o.Dir
 	command.Stdout, command.Stderr, command.ExtraFiles = o.Stdout, o.Stderr, o.Files
-	command.SysProcAttr = &syscall.SysProcAttr{Setsid: o.OwnSession}
-	if o.As != nil {
-		credential := &syscall.Credential{Uid: uint32(o.As.UID), Gid: uint32(o.As.GID)}
-		for _, g := range o.As.Groups {
+	if err := Become(command, o.As, o.OwnSession); err != nil {
+		return nil, fmt.Errorf("start %s: %w", o.Role, err)
+	}
+	return command, nil
+}
+
+// Become starts a command, as somebody else unless as is nil, in a session and process group of its own when ownSession says so. It has no way to gain
+// privileges, and no descriptor but those that the command names. The caller waits for it.
+func Become(command *exec.Cmd, as *Identity, ownSession bool) error {
+	command.SysProcAttr = &syscall.SysProcAttr{Setsid: ownSession}
+	if as != nil {
+		credential := &syscall.Credential{Uid: uint32(as.UID), Gid: uint32(as.GID)}
+		for _, g := range as.Groups {
 			credential.Groups = append(credential.Groups, uint32(g))
 		}
 		command.SysProcAttr.Credential = credential
+	}
+	// What whoever started this process left open is nobody's business; Go's own files have the flag already. An old kernel cannot do it.
+	if err := unix.CloseRange(FirstFile, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil && !errors.Is(err, unix.ENOSYS) && !errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("close_range: %w", err)
 	}
 	failed := make(chan error)
 	go func() {
@@ -110,10 +125,7 @@ func Start(o Options) (*exec.Cmd, error) {
 		}
 		failed <- err
 	}()
-	if err := <-failed; err != nil {
-		return nil, fmt.Errorf("start %s: %w", o.Role, err)
-	}
-	return command, nil
+	return <-failed
 }
 
 // Environment is the part of this process's environment that children get: variables that change how this program works, not whom it talks to.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -86,6 +87,22 @@ func (c *Client) drop(conn *packet.Conn) {
 
 // Agent starts an agent of that identity and returns the connection to it. The error is a *RefusedError when the helper does not want to.
 func (c *Client) Agent(ctx context.Context, id *child.Identity) (net.Conn, error) {
+	file, err := c.request(ctx, request(id), nil)
+	if err != nil {
+		return nil, err
+	}
+	if file == nil {
+		return nil, errors.New("the helper answers without a connection")
+	}
+	agent, err := net.FileConn(file)
+	if err := errors.Join(err, file.Close()); err != nil {
+		return nil, err
+	}
+	return agent, nil
+}
+
+// request asks the helper that is there, or the next one.
+func (c *Client) request(ctx context.Context, text string, passed *os.File) (*os.File, error) {
 	c.asking.Lock()
 	defer c.asking.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, patience)
@@ -95,10 +112,10 @@ func (c *Client) Agent(ctx context.Context, id *child.Identity) (net.Conn, error
 		if err != nil {
 			return nil, err
 		}
-		agent, err := ask(conn, id)
+		answer, err := ask(conn, text, passed)
 		var refused *RefusedError
 		if err == nil || errors.As(err, &refused) {
-			return agent, err
+			return answer, err
 		}
 		// It died while it was asked; whatever it had started ends with the connection that nobody holds.
 		c.drop(conn)
@@ -118,28 +135,24 @@ func request(id *child.Identity) string {
 	return fmt.Sprintf("agent %d %d %s", id.UID, id.GID, groups)
 }
 
-func ask(conn *packet.Conn, id *child.Identity) (net.Conn, error) {
+func ask(conn *packet.Conn, request string, passed *os.File) (*os.File, error) {
 	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return nil, err
 	}
-	if err := conn.Send(request(id), nil); err != nil {
+	if err := conn.Send(request, passed); err != nil {
 		return nil, err
 	}
 	text, file, err := conn.Receive()
-	if err != nil {
-		return nil, err
+	if err != nil || text == "ok" {
+		return file, err
 	}
-	if file == nil {
-		if reason, ok := strings.CutPrefix(text, "refused "); ok {
-			return nil, &RefusedError{reason}
-		}
-		return nil, fmt.Errorf("the helper answers %.80q", text)
+	if file != nil {
+		err = file.Close()
 	}
-	agent, err := net.FileConn(file)
-	if err := errors.Join(err, file.Close()); err != nil {
-		return nil, err
+	if reason, ok := strings.CutPrefix(text, "refused "); ok {
+		return nil, errors.Join(&RefusedError{reason}, err)
 	}
-	return agent, nil
+	return nil, errors.Join(fmt.Errorf("the helper answers %.80q", text), err)
 }
 
 // Close ends the connection; a helper ends with it.

@@ -5,6 +5,8 @@
 // A request is one text: "agent UID GID GROUPS", the groups being numbers with commas between them or "-". The answer is "ok" with the connection, or
 // "refused" and why. User 0, group 0 and whatever is outside the limits is refused.
 //
+// It also runs commands that mail is piped to, each as a user of its own: those that the configuration names and no others. See Command.
+//
 // Client is the asking side.
 package helper
 
@@ -122,21 +124,32 @@ func parseRequest(text string) (*child.Identity, error) {
 type server struct {
 	bounds Bounds
 	// start makes an agent and returns the far end of its connection.
-	start   func(id *child.Identity) (*exec.Cmd, *os.File, error)
-	mu      sync.Mutex
-	running int
+	start func(id *child.Identity) (*exec.Cmd, *os.File, error)
+	// commands may be run.
+	commands []Command
+	// sessions are the runs of commands under way.
+	sessions sync.WaitGroup
+
+	mu               sync.Mutex
+	running, serving int
 }
 
-// Serve answers requests until the other side has ended. agentArgs is the command line of agents behind their role.
-func Serve(conn *packet.Conn, bounds Bounds, agentArgs []string) error {
-	s := &server{bounds: bounds, start: func(id *child.Identity) (*exec.Cmd, *os.File, error) { return startAgent(id, agentArgs) }}
+// Serve answers requests until the other side has ended and so have the commands. agentArgs is the command line of agents behind their role.
+func Serve(conn *packet.Conn, bounds Bounds, commands []Command, agentArgs []string) error {
+	s := &server{bounds: bounds, commands: commands, start: func(id *child.Identity) (*exec.Cmd, *os.File, error) { return startAgent(id, agentArgs) }}
 	return s.serve(conn)
 }
 
 func (s *server) serve(conn *packet.Conn) error {
+	defer s.sessions.Wait()
 	for {
 		text, file, err := conn.Receive()
-		switch {
+		switch service, run := strings.CutPrefix(text, "run "); {
+		case err == nil && run && file != nil:
+			if err := s.replyRun(conn, service, file); err != nil {
+				return fmt.Errorf("answer: %w", err)
+			}
+			continue
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:

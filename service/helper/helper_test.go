@@ -4,15 +4,17 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"postilion/service/child"
 	"postilion/service/packet"
 )
 
-// pair returns a client and a helper whose agents are pipes, and who the agents would have been.
-func pair(t *testing.T, bounds Bounds) (*Client, *[]child.Identity) {
+// pair returns a client and a helper whose agents are pipes, and tells who the agents would have been.
+func pair(t *testing.T, bounds Bounds) (*Client, func() []child.Identity) {
 	t.Helper()
 	ours, theirs, err := packet.Pair()
 	if err != nil {
@@ -26,9 +28,12 @@ func pair(t *testing.T, bounds Bounds) (*Client, *[]child.Identity) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var mu sync.Mutex
 	var started []child.Identity
 	s := &server{bounds: bounds, start: func(id *child.Identity) (*exec.Cmd, *os.File, error) {
+		mu.Lock()
 		started = append(started, *id)
+		mu.Unlock()
 		command := exec.Command("true")
 		if err := command.Start(); err != nil {
 			return nil, nil, err
@@ -48,7 +53,11 @@ func pair(t *testing.T, bounds Bounds) (*Client, *[]child.Identity) {
 			t.Error(err)
 		}
 	})
-	return client, &started
+	return client, func() []child.Identity {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(started)
+	}
 }
 
 // TestBounds: root and ids outside the limits are refused, with the setting that says so, and nothing is started.
@@ -79,8 +88,8 @@ func TestBounds(t *testing.T) {
 			_ = conn.Close()
 		}
 	}
-	if len(*started) > 0 {
-		t.Fatalf("started %v", *started)
+	if len(started()) > 0 {
+		t.Fatalf("started %v", started())
 	}
 	conn, err := client.Agent(t.Context(), &child.Identity{UID: 500, GID: 60000, Groups: []int{100, 101}})
 	if err != nil {
@@ -89,8 +98,8 @@ func TestBounds(t *testing.T) {
 	if err := conn.Close(); err != nil {
 		t.Error(err)
 	}
-	if len(*started) != 1 || (*started)[0].UID != 500 || len((*started)[0].Groups) != 2 {
-		t.Errorf("started %v", *started)
+	if got := started(); len(got) != 1 || got[0].UID != 500 || len(got[0].Groups) != 2 {
+		t.Errorf("started %v", got)
 	}
 }
 

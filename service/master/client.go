@@ -167,6 +167,11 @@ func (c *Client) Agent(ctx context.Context, id *child.Identity) (net.Conn, error
 	return c.Users.Agent(ctx, id)
 }
 
+// Run runs the command of a pipe service.
+func (c *Client) Run(ctx context.Context, service string, argv []string, input, output *os.File) (helper.Ended, error) {
+	return c.Users.Run(ctx, service, argv, input, output)
+}
+
 // Shadow returns a user's line of shadow(5), "" when there is none.
 func (c *Client) Shadow(name string) (string, error) {
 	line, _, err := c.ask("shadow " + name)

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"path"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -30,6 +31,8 @@ type Grants struct {
 	Shadow bool
 	// Users are whom agents may be.
 	Users helper.Bounds
+	// Commands may be run, each as a user of its own.
+	Commands []helper.Command
 	// AgentArgs is the command line of agents behind their role.
 	AgentArgs []string
 	// Log is the master's own.
@@ -45,6 +48,11 @@ type Directory struct {
 	Owned bool
 	// Required directories end the start when the worker cannot use them.
 	Required bool
+}
+
+// sameHelper tells whether a helper that was started by one of the two would be the same by the other.
+func (g *Grants) sameHelper(other *Grants) bool {
+	return g.Users == other.Users && slices.Equal(g.AgentArgs, other.AgentArgs) && reflect.DeepEqual(g.Commands, other.Commands)
 }
 
 // mayRead tells whether a file is granted.

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"postilion/service/child"
+	"postilion/service/helper"
 	"postilion/service/listen"
 	"postilion/service/packet"
 )
@@ -219,14 +220,29 @@ func (m *master) startHelper() error {
 	if err != nil {
 		return err
 	}
+	commands, err := helper.EncodeCommands(m.grants.Commands)
+	if err != nil {
+		m.log().Error(err.Error() + ": no mail goes to commands")
+		commands = []byte("[]")
+	}
+	list, toHelper, err := os.Pipe()
+	if err != nil {
+		return errors.Join(err, forWorker.Close(), forHelper.Close())
+	}
 	var stderr io.Writer
 	if !m.options.HelperQuiet {
 		stderr = m.options.Stderr
 	}
 	m.helper, err = spawn(child.Options{
-		Role: "helper", Dir: "/", Args: append(m.grants.Users.Args(), m.grants.AgentArgs...), Env: child.Environment(), Files: []*os.File{forHelper}, Stderr: stderr,
+		Role: "helper", Dir: "/", Args: append(m.grants.Users.Args(), m.grants.AgentArgs...), Env: child.Environment(),
+		Files: []*os.File{forHelper, list}, Stderr: stderr,
 	})
-	err = errors.Join(err, forHelper.Close())
+	err = errors.Join(err, forHelper.Close(), list.Close())
+	// It ends when the helper has read all, or has ended, which is told elsewhere.
+	go func() {
+		_, _ = toHelper.Write(commands)
+		_ = toHelper.Close()
+	}()
 	if err == nil {
 		// A worker that has just ended hears nothing; that it ended is told elsewhere.
 		_ = m.events.Send("helper", forWorker)
@@ -300,9 +316,14 @@ func (m *master) settle(taken bool) {
 		return
 	}
 	m.closeUnused(m.grants)
-	if taken && (m.grants.Users != next.Users || !slices.Equal(m.grants.AgentArgs, next.AgentArgs)) && m.helper != nil {
-		// The helper is told its limits at its start.
-		_ = m.helper.command.Process.Kill()
+	if taken && m.helper != nil && !m.grants.sameHelper(next) {
+		// The helper is told its limits at its start. The one in use ends when its commands have: the worker leaves it for the new one.
+		before := m.helper
+		if err := m.startHelper(); err != nil {
+			m.log().Error(fmt.Sprintf("reload: %v; the helper is ended and started again", err))
+			m.helper = before
+			_ = before.command.Process.Kill()
+		}
 	}
 	m.options.Reloading(true)
 	if m.pending {

@@ -134,5 +134,8 @@ func received(rights []byte) (*os.File, error) {
 // SetDeadline ends waiting sends and receives at that time; the zero time removes it.
 func (c *Conn) SetDeadline(t time.Time) error { return c.unix.SetDeadline(t) }
 
+// StopReceiving ends a waiting Receive and those to come; what is sent still arrives.
+func (c *Conn) StopReceiving() error { return c.unix.CloseRead() }
+
 // Close ends the connection.
 func (c *Conn) Close() error { return c.unix.Close() }

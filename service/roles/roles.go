@@ -114,7 +114,12 @@ func runHelper(args []string) error {
 	if err != nil {
 		return errors.Join(errNotAlone, err)
 	}
-	return helper.Serve(conn, bounds, agentArgs)
+	list := os.NewFile(child.FirstFile+1, "list of commands")
+	commands, err := helper.DecodeCommands(list)
+	if err := errors.Join(err, list.Close()); err != nil {
+		return errors.Join(errNotAlone, err)
+	}
+	return helper.Serve(conn, bounds, commands, agentArgs)
 }
 
 // agent serves the Maildirs of the user whom it runs as. It ends with its connection.
