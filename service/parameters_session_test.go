@@ -219,6 +219,7 @@ func encryptionProofs() []proof {
 	known := encrypted(&tls.Config{InsecureSkipVerify: true}, "client", "MAIL FROM:<>", "RCPT TO:<x@elsewhere.test>")
 	const fromCertificate = "smtpd_relay_restrictions = permit_tls_clientcerts, reject_unauth_destination\n"
 	return []proof{
+		{"smtpd_tls_CAfile", unset, "DIR/tls/authority.pem", "smtpd_tls_received_header = yes\nsmtpd_tls_ask_ccert = yes", letter, "(not verified)", "(verified OK)"},
 		{"smtpd_tls_security_level", "may", "encrypt", "", rcpt("", "USER"), "\n250 2.1.5", "\n530 5.7.0"},
 		{"smtpd_use_tls", "no", "yes", none, secured, "", "STARTTLS\n250-"},
 		{"smtpd_enforce_tls", "no", "yes", none, rcpt("", "USER"), "\n250 2.1.5", "\n530 5.7.0"},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"slices"
@@ -271,6 +272,7 @@ func (x *session) startTLS(ctx context.Context) bool {
 	x.conn = secure
 	x.deadline.Unlock()
 	state := secure.ConnectionState()
+	verifyClient(&state, config.ClientCAs)
 	x.tls = &state
 	x.facts.Encryption = encryptionOf(&state)
 	if x.options.TLSLogLevel > 0 {
@@ -288,6 +290,21 @@ func (x *session) deadlineForHandshake() error {
 		return errEnded
 	}
 	return x.conn.SetDeadline(time.Now().Add(min(x.options.StartTLSTimeout, x.timeout())))
+}
+
+// verifyClient looks whether one of the authorities signed the client's certificate. The handshake itself takes any: as in Postfix, a client
+// whose certificate is not trusted is served like one without.
+func verifyClient(state *tls.ConnectionState, authorities *x509.CertPool) {
+	if authorities == nil || len(state.PeerCertificates) == 0 || len(state.VerifiedChains) > 0 {
+		return
+	}
+	options := x509.VerifyOptions{Roots: authorities, Intermediates: x509.NewCertPool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
+	for _, certificate := range state.PeerCertificates[1:] {
+		options.Intermediates.AddCert(certificate)
+	}
+	if chains, err := state.PeerCertificates[0].Verify(options); err == nil {
+		state.VerifiedChains = chains
+	}
 }
 
 func encryptionOf(state *tls.ConnectionState) policy.Encryption {

@@ -37,7 +37,7 @@ var otherwise = map[string]string{
 var withoutEffect = map[string]string{
 	"canonical_maps": "rewriting", "recipient_canonical_maps": "rewriting", "sender_canonical_maps": "rewriting",
 	"resolve_null_domain": "route knows no such address", "resolve_numeric_domain": "route knows no such address",
-	"smtpd_tls_CAfile": "verification", "smtpd_tls_req_ccert": "verification",
+	"smtpd_tls_req_ccert": "verification",
 
 	"auth_debug": "debug lines", "mail_debug": "debug lines", "auth_ssl_require_client_cert": "a refusal", "userdb.skip": "found and notfound",
 }
