@@ -113,7 +113,11 @@ func (b *Batch) guard(apply func() error) (err error) {
 	}
 	defer func() {
 		if r := recover(); r != nil {
-			err = b.db.fail(fmt.Errorf("committing: %v", r))
+			reason, ok := r.(error)
+			if !ok {
+				reason = fmt.Errorf("%v", r)
+			}
+			err = b.db.fail(fmt.Errorf("committing: %w", reason))
 		}
 	}()
 	if err := apply(); err != nil {

@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -175,7 +176,8 @@ func (db *DB) open(options Options) (err error) {
 		}
 	}()
 	db.pebble, err = pebble.Open(db.dir, db.pebbleOptions(options))
-	if errors.Is(err, pebble.ErrCorruption) {
+	// Pebble does not mark a MANIFEST without a first record as the damage that it is.
+	if errors.Is(err, pebble.ErrCorruption) || err != nil && strings.Contains(err.Error(), "malformed manifest") {
 		return fmt.Errorf("%w: opening %s: %w", ErrDamaged, db.dir, err)
 	}
 	if err != nil {

@@ -165,7 +165,7 @@ func TestSalvage(t *testing.T) {
 		}, 1200},
 		{"MANIFEST", "MANIFEST-", func(t *testing.T, fs vfs.FS, names []string) {
 			for _, name := range names {
-				flip(t, fs, "db/"+name, 60, 4)
+				flip(t, fs, "db/"+name, 8, 4)
 			}
 		}, 1298},
 		{"no MANIFEST", "MANIFEST-", func(t *testing.T, fs vfs.FS, names []string) {
@@ -242,7 +242,7 @@ func TestDamagedDatabaseSaysSo(t *testing.T) {
 	harmedStore(t, whole)
 	fs := whole.CrashClone(vfs.CrashCloneCfg{})
 	for _, name := range filesOf(t, fs, "MANIFEST-") {
-		flip(t, fs, "db/"+name, 60, 4)
+		flip(t, fs, "db/"+name, 8, 4)
 	}
 	if _, err := kv.Open("db", kv.Options{FS: fs}); !errors.Is(err, kv.ErrDamaged) {
 		t.Errorf("opened: %v", err)
