@@ -97,19 +97,26 @@ func freePorts(t testing.TB) map[string]int {
 	return ports
 }
 
+// drawnPorts are those that a test of this process was given: tests that run at the same time must not be given one twice.
+var drawnPorts sync.Map
+
 // listenBelowEphemeral listens on a port that the system gives to no outgoing connection, so that it is still free when a server begins.
 func listenBelowEphemeral(t testing.TB) net.Listener {
 	t.Helper()
 	const lowest, highest = 11_000, 32_000
-	for attempt := 1; ; attempt++ {
-		l, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(lowest+rand.IntN(highest-lowest))))
-		if err == nil {
+	err := errors.New("every port was drawn before")
+	for range 1000 {
+		port := lowest + rand.IntN(highest-lowest)
+		if _, taken := drawnPorts.LoadOrStore(port, true); taken {
+			continue
+		}
+		var l net.Listener
+		if l, err = net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
 			return l
 		}
-		if attempt == 100 {
-			t.Fatal(err)
-		}
 	}
+	t.Fatal(err)
+	return nil
 }
 
 // shortDir is a directory whose path is short enough for Unix sockets.
