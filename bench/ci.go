@@ -11,7 +11,7 @@ import (
 // Bounds of ci. Each leaves room for a busy machine of two cores, and breaks when a cost doubles. They are not the targets, which README.md keeps.
 const (
 	mostOverFloor   = 3.5
-	mostFlushes     = 0.3
+	mostFlushes     = 0.2
 	mostWrites      = 8.0
 	mostAllocations = 300.0
 	mostPlain       = 40.0
